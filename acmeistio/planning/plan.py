@@ -1,0 +1,95 @@
+"""The plan for all targets: merge, then decide for each. Pure; planning twice changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from acmeistio.model import (
+    CertificateSpec,
+    Declaration,
+    Defer,
+    Installation,
+    Keep,
+    Stored,
+    Target,
+    Unusable,
+)
+from acmeistio.planning.decide import Situation, Verdict, decide
+from acmeistio.planning.ledger import Ledger
+from acmeistio.planning.merge import Holder, merge
+from acmeistio.reasons import Defect
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """All that a plan depends on, as it was looked at in one go.
+
+    `held` has an entry for every target that a declaration names; a target whose Secret could
+    not be read is left out of it, and of the plan: unknown is not absent.
+    """
+
+    declarations: tuple[Declaration, ...]
+    held: Mapping[Target, Stored | Unusable | None]
+    remembered: frozenset[Target]
+    ledger: Ledger
+    installation: Installation
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One verdict per target, the Defects of all, and when to look again at the latest."""
+
+    specs: Mapping[Target, CertificateSpec]
+    verdicts: Mapping[Target, Verdict]
+    defects: tuple[Defect, ...]
+
+    @property
+    def look_again_at(self) -> datetime | None:
+        """The earliest instant at which a decision changes by itself."""
+        instants = [_instant(verdict) for verdict in self.verdicts.values()]
+        return min((instant for instant in instants if instant), default=None)
+
+
+def plan(world: World) -> Plan:
+    """What to do now for every target."""
+    holders = {target: _holder(held) for target, held in world.held.items()}
+    known = [d for d in world.declarations if d.target in world.held]
+    specs, merge_defects = merge(known, holders, world.installation)
+    verdicts = {spec.target: decide(_situation(spec, world)) for spec in specs}
+    found = [d for verdict in verdicts.values() for d in verdict.defects]
+    return Plan(
+        specs={spec.target: spec for spec in specs},
+        verdicts=verdicts,
+        defects=tuple(sorted({*merge_defects, *found})),
+    )
+
+
+def _situation(spec: CertificateSpec, world: World) -> Situation:
+    return Situation(
+        spec=spec,
+        issuer=world.installation.issuers[spec.issuer],
+        held=world.held[spec.target],
+        remembers=spec.target in world.remembered,
+        ledger=world.ledger,
+        now=world.now,
+    )
+
+
+def _holder(held: Stored | Unusable | None) -> Holder:
+    if held is None:
+        return Holder()
+    served = held.leaf.names if isinstance(held, Stored) else frozenset()
+    placeholder = held.marks.placeholder
+    return Holder(held.marks.declared_by, frozenset() if placeholder else served)
+
+
+def _instant(verdict: Verdict) -> datetime | None:
+    match verdict.decision:
+        case Keep(look_again_at=instant):
+            return instant
+        case Defer(until=instant):
+            return instant
+    return None

@@ -1,0 +1,155 @@
+"""The annotations of acmeistio: the same words on every kind of object.
+
+Owns their spelling, their values and what is said about a wrong one. Values are exact: nothing
+is guessed, because a guess that is wrong shows only when the certificate does.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from acmeistio.model import Installation, KeyType, ObjectRef
+from acmeistio.names import DnsName, InvalidName, IpAddress, parse_name
+from acmeistio.reasons import Defect, Reason, defect
+
+PREFIX = "acmeistio.io/"
+TLS = PREFIX + "tls"
+DOMAINS = PREFIX + "domains"
+SECRET_NAME = PREFIX + "secret-name"
+ISSUER = PREFIX + "issuer"
+KEY_TYPE = PREFIX + "key-type"
+PROFILE = PREFIX + "profile"
+KNOWN = (TLS, DOMAINS, SECRET_NAME, ISSUER, KEY_TYPE, PROFILE)
+
+TLS_ACME = "kubernetes.io/tls-acme"
+"""The field's older word; counts only where the installation honours it."""
+CERT_MANAGER_PREFIX = "cert-manager.io/"
+
+_SECRET_NAME = re.compile(
+    r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+)
+_SEPARATOR = re.compile(r"[,\s]+")
+_PROFILE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the annotations of one object ask for; None is no opinion.
+
+    `domains` None: the hosts that the object names itself.
+    """
+
+    domains: tuple[DnsName, ...] | None = None
+    secret_name: str | None = None
+    issuer: str | None = None
+    key_type: KeyType | None = None
+    profile: str | None = None
+
+
+def read_wish(
+    ref: ObjectRef, annotations: Mapping[str, str], installation: Installation
+) -> tuple[Wish | None, tuple[Defect, ...]]:
+    """The wish of an object and the Defects of its annotations.
+
+    The wish is None when the object asks for nothing, or when one of its parameters is wrong:
+    a certificate other than the one asked for is no help.
+    """
+    if annotations.get(TLS) == "false" or not _asks(annotations, installation):
+        return None, ()
+    unknown, wrong = _unknown(ref, annotations), _wrong_values(ref, annotations, installation)
+    domains, wrong_names = _domains(ref, annotations)
+    defects = unknown + wrong + wrong_names
+    if wrong:
+        return None, defects
+    if domains == ():
+        return None, defects if wrong_names else (*defects, defect(Reason.NoNames, ref))
+    wish = Wish(
+        domains=domains,
+        secret_name=annotations.get(SECRET_NAME),
+        issuer=annotations.get(ISSUER),
+        key_type=KeyType(annotations[KEY_TYPE]) if KEY_TYPE in annotations else None,
+        profile=annotations.get(PROFILE),
+    )
+    return wish, defects
+
+
+def parse_names(
+    ref: ObjectRef, texts: Iterable[str]
+) -> tuple[tuple[DnsName, ...], tuple[Defect, ...]]:
+    """The names in `texts`, each once, in their order, and a Defect for each text that is none."""
+    names: dict[DnsName, None] = {}
+    defects: list[Defect] = []
+    for text in texts:
+        try:
+            names[parse_name(text)] = None
+        except IpAddress:
+            defects.append(defect(Reason.IPAddressUnsupported, ref, name=text))
+        except InvalidName as error:
+            defects.append(defect(Reason.InvalidName, ref, name=text or '""', why=error))
+    return tuple(names), tuple(dict.fromkeys(defects))
+
+
+def is_secret_name(text: str) -> bool:
+    """Whether Kubernetes takes `text` as the name of a Secret (a DNS subdomain)."""
+    return _SECRET_NAME.fullmatch(text) is not None
+
+
+def _asks(annotations: Mapping[str, str], installation: Installation) -> bool:
+    if TLS in annotations or DOMAINS in annotations:
+        return True
+    beside_cert_manager = any(key.startswith(CERT_MANAGER_PREFIX) for key in annotations)
+    older_word = annotations.get(TLS_ACME) == "true" and installation.honours_tls_acme
+    return older_word and not beside_cert_manager
+
+
+def _unknown(ref: ObjectRef, annotations: Mapping[str, str]) -> tuple[Defect, ...]:
+    return tuple(
+        defect(Reason.UnknownAnnotation, ref, annotation=key, advice=_advice(key))
+        for key in sorted(annotations)
+        if key.startswith(PREFIX) and key not in KNOWN
+    )
+
+
+def _advice(key: str) -> str:
+    close = difflib.get_close_matches(key, KNOWN, n=1)
+    return f"Did you mean {close[0]}?" if close else "Known are: " + ", ".join(KNOWN) + "."
+
+
+def _wrong_values(
+    ref: ObjectRef, annotations: Mapping[str, str], installation: Installation
+) -> tuple[Defect, ...]:
+    """One Defect for each parameter whose value is not one of those possible."""
+    defects: list[Defect] = []
+
+    def check(key: str, good: bool, possible: str) -> None:
+        if key in annotations and not good:
+            value = f'"{annotations[key]}"'
+            defects.append(
+                defect(
+                    Reason.InvalidAnnotation, ref, annotation=key, value=value, possible=possible
+                )
+            )
+
+    value = annotations.get
+    check(TLS, value(TLS) in ("true", "false"), '"true", "false"')
+    check(KEY_TYPE, value(KEY_TYPE) in set(KeyType), ", ".join(KeyType))
+    check(PROFILE, bool(_PROFILE.fullmatch(value(PROFILE, ""))), "the name of a profile of the CA")
+    if SECRET_NAME in annotations and not is_secret_name(annotations[SECRET_NAME]):
+        defects.append(defect(Reason.InvalidSecretName, ref, name=f'"{annotations[SECRET_NAME]}"'))
+    if ISSUER in annotations and annotations[ISSUER] not in installation.issuers:
+        known = ", ".join(sorted(installation.issuers))
+        defects.append(
+            defect(Reason.UnknownIssuer, ref, issuer=f'"{annotations[ISSUER]}"', known=known)
+        )
+    return tuple(defects)
+
+
+def _domains(
+    ref: ObjectRef, annotations: Mapping[str, str]
+) -> tuple[tuple[DnsName, ...] | None, tuple[Defect, ...]]:
+    if DOMAINS not in annotations:
+        return None, ()
+    return parse_names(ref, _SEPARATOR.sub(" ", annotations[DOMAINS]).split())

@@ -1,0 +1,70 @@
+"""Reading plain data that nobody has validated: a wrong shape reads as absent, never as an error.
+
+The API server validates what it stores; a folder does not, and a source must survive both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from acmeistio.model import ObjectRef
+
+
+def mapping(value: object, *path: str) -> Mapping[str, Any]:
+    """The mapping at `path` below `value`, else an empty one."""
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, Mapping) else {}
+
+
+def sequence(value: object) -> list[Any]:
+    """`value` if it is a list, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def text(value: object) -> str:
+    """`value` if it is a string, else an empty one."""
+    return value if isinstance(value, str) else ""
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """The strings in a list."""
+    return tuple(item for item in sequence(value) if isinstance(item, str) and item)
+
+
+def reference(manifest: Mapping[str, Any]) -> ObjectRef:
+    """Which object this is; one without a namespace is in `default`, as for kubectl."""
+    metadata = mapping(manifest, "metadata")
+    namespace = text(metadata.get("namespace")) or "default"
+    return ObjectRef(text(manifest.get("kind")), namespace, text(metadata.get("name")))
+
+
+def created_at(manifest: Mapping[str, Any]) -> datetime | None:
+    """metadata.creationTimestamp, None where it is absent or no instant."""
+    value = mapping(manifest, "metadata").get("creationTimestamp")
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if not isinstance(value, datetime):
+        return None
+    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def annotations_of(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """metadata.annotations; a value that is no string reads as its YAML spelling would.
+
+    `tls: true` without quotes is refused by the API server but easily written into a file; it
+    is shown to the user as what it is, so it must not vanish here.
+    """
+    found = mapping(manifest, "metadata", "annotations")
+    return {str(key): _spelling(value) for key, value in found.items()}
+
+
+def _spelling(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{str(value).lower() if isinstance(value, bool) else value} (not a string)"
