@@ -71,7 +71,7 @@ class Objects(Protocol):
     since it was read, Transient when the store can't be reached now.
     """
 
-    async def list(self, kind: str) -> Listing:
+    async def listing(self, kind: str) -> Listing:
         """All objects of `kind` in all namespaces, with what is unknown about them."""
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:

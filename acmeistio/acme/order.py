@@ -1,0 +1,299 @@
+"""One order from newOrder to the certificate (RFC 8555 §7.4), resumable by its URL.
+
+Owns the order's states and what is done in each:
+
+    pending ──present, respond, wait──► ready ──finalize──► processing ──wait──► valid ──► chain
+       └────────────────────────────► invalid ◄───────────────┘
+
+A fresh order is never assumed to be pending: CAs hand out an existing one with old
+authorizations. Each challenge is responded to once; the order is polled, not its authorizations.
+It knows nothing of where the key of the certificate is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from acme import challenges, messages
+from josepy import errors as jose_errors
+from josepy.json_util import encode_b64jose
+
+from acmeistio.acme.problem import Problem, parse_problem
+from acmeistio.acme.session import ProblemResponse, Reply, Session, Signer
+from acmeistio.acme.solver import ChallengeResponse, Solver
+from acmeistio.errors import AcmeistioError, Permanent, Transient
+from acmeistio.names import DnsName
+from acmeistio.ports import Clock
+
+FIRST_POLL_SECONDS = 0.02
+LONGEST_POLL_SECONDS = 10.0
+"""Doubled from the first to the longest; a Retry-After is a floor."""
+
+FETCH_WAIT_SECONDS = 5.0
+"""Polling starts when the CA has fetched every token, or after this: a name whose DNS points
+elsewhere is never fetched here."""
+
+VALIDATION_SECONDS = 180.0
+ISSUANCE_SECONDS = 180.0
+"""How long an order is watched in one go; then it is left open and resumed later."""
+
+SETTLE_SECONDS = 30.0
+"""How long the other names of an invalid order are still answered for."""
+
+CLEAN_UP_SECONDS = 10.0
+
+_GONE_STATUS = frozenset({401, 403, 404, 410})
+
+
+class OrderGone(AcmeistioError):
+    """The CA has no such order for this account; another one has to be made."""
+
+
+@dataclass(frozen=True, slots=True)
+class NameFailure:
+    """One name that the CA did not validate, or refuses to."""
+
+    name: DnsName
+    problem: Problem
+
+
+class NamesFailed(AcmeistioError):
+    """The order is invalid because of some of its names."""
+
+    def __init__(self, failures: Sequence[NameFailure]) -> None:
+        super().__init__("; ".join(f"{f.name}: {f.problem}" for f in failures))
+        self.failures = tuple(failures)
+
+
+@dataclass(frozen=True, slots=True)
+class OrderState:
+    """An order as the CA showed it last."""
+
+    url: str
+    body: messages.Order
+    error: Problem | None
+    retry_after_seconds: float | None
+
+    @property
+    def status(self) -> str:
+        """pending, ready, processing, valid or invalid."""
+        return str(self.body.status.name)
+
+
+CsrForOrder = Callable[[], Awaitable[bytes]]
+"""The DER CSR of an order; its key is kept before this returns."""
+
+
+class Ordering:
+    """Orders of one account at one CA."""
+
+    def __init__(self, session: Session, signer: Signer, solver: Solver, clock: Clock) -> None:
+        self._session = session
+        self._signer = signer
+        self._solver = solver
+        self._clock = clock
+
+    async def create(self, names: Iterable[DnsName], profile: str | None) -> OrderState:
+        """A new order (RFC 8555 §7.4). Raises NamesFailed where the CA refuses some names."""
+        identifiers = [
+            messages.Identifier(typ=messages.IDENTIFIER_FQDN, value=name) for name in names
+        ]
+        body = messages.NewOrder(identifiers=identifiers, profile=profile).to_json()
+        directory = await self._session.directory()
+        try:
+            reply = await self._post(directory["newOrder"], body)
+        except ProblemResponse as error:
+            raise _refused(error) from error
+        return _order(reply.location, reply)
+
+    async def fetch(self, url: str) -> OrderState:
+        """An order by its URL. Raises OrderGone where the CA has none such."""
+        try:
+            return _order(url, await self._post(url, None))
+        except ProblemResponse as error:
+            if error.problem.status in _GONE_STATUS:
+                raise OrderGone(str(error)) from error
+            raise
+
+    async def complete(self, order: OrderState, csr_for: CsrForOrder) -> bytes:
+        """The certificate chain (PEM) of an order in whatever state it is.
+
+        Raises NamesFailed, OrderGone, Permanent, Transient. After a Transient the order goes on
+        by its URL.
+        """
+        if order.status == "pending":
+            order = await self._validate(order)
+        if order.status == "ready":
+            order = await self._finalize(order, csr_for)
+        if order.status == "processing":
+            order = await self._poll(order, "processing", ISSUANCE_SECONDS)
+        if order.status != "valid":
+            raise await self._why_invalid(order)
+        return await self._download(order)
+
+    async def _validate(self, order: OrderState) -> OrderState:
+        authorizations = await self._authorizations(order)
+        pending = [a for a in authorizations if a.status == messages.STATUS_PENDING]
+        found = [_challenge(a, self._solver.challenge_types) for a in pending]
+        responses = [self._response(a, c) for a, c in zip(pending, found, strict=True)]
+        try:
+            await self._solver.present(responses)
+            await asyncio.gather(*(self._respond(challenge) for challenge in found))
+            await self._wait_for_fetches(responses)
+            order = await self._poll(order, "pending", VALIDATION_SECONDS)
+            if order.status == "invalid":
+                await self._settle(order)
+            return order
+        finally:
+            await self._clean_up(responses)
+
+    async def _settle(self, order: OrderState) -> None:
+        """Go on answering until every authorization of an invalid order is final.
+
+        One name has failed; the CA still looks at the others, whose authorizations it will
+        reuse. Names that would fail because the answering stopped are no failures of theirs.
+        """
+        pause, deadline = FIRST_POLL_SECONDS, self._clock.monotonic() + SETTLE_SECONDS
+        while self._clock.monotonic() < deadline:
+            authorizations = await self._authorizations(order)
+            if all(a.status != messages.STATUS_PENDING for a in authorizations):
+                return
+            await self._clock.sleep(pause)
+            pause = min(pause * 2, 1.0)
+
+    async def _respond(self, challenge: messages.ChallengeBody) -> None:
+        """Tell the CA that a challenge is answerable: once, and not if it knows already."""
+        if challenge.status == messages.STATUS_PENDING:
+            await self._post(challenge.uri, {})
+
+    async def _wait_for_fetches(self, responses: Sequence[ChallengeResponse]) -> None:
+        fetched = asyncio.ensure_future(self._solver.fetched(responses))
+        timer = asyncio.ensure_future(self._clock.sleep(FETCH_WAIT_SECONDS))
+        try:
+            await asyncio.wait({fetched, timer}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            fetched.cancel()
+            timer.cancel()
+
+    async def _clean_up(self, responses: Sequence[ChallengeResponse]) -> None:
+        """Also when this task was cancelled, so not by a task that is."""
+        cleaning = asyncio.ensure_future(self._solver.clean_up(responses))
+        await asyncio.shield(asyncio.wait_for(cleaning, CLEAN_UP_SECONDS))
+
+    async def _finalize(self, order: OrderState, csr_for: CsrForOrder) -> OrderState:
+        csr = await csr_for()
+        try:
+            reply = await self._post(order.body.finalize, {"csr": encode_b64jose(csr)})
+        except ProblemResponse as error:
+            if error.problem.type != "orderNotReady":
+                raise
+            return await self.fetch(order.url)
+        return _order(order.url, reply)
+
+    async def _poll(self, order: OrderState, leaving: str, seconds: float) -> OrderState:
+        """The order as soon as it has left the state `leaving`."""
+        deadline = self._clock.monotonic() + seconds
+        pause = FIRST_POLL_SECONDS
+        floor = order.retry_after_seconds if order.status == leaving == "processing" else None
+        while True:
+            await self._clock.sleep(max(pause, floor or 0.0))
+            order = await self.fetch(order.url)
+            if order.status != leaving:
+                return order
+            if self._clock.monotonic() > deadline:
+                raise Transient(f"the CA left the order {leaving} for {seconds:.0f} s")
+            pause, floor = min(pause * 2, LONGEST_POLL_SECONDS), order.retry_after_seconds
+
+    async def _download(self, order: OrderState) -> bytes:
+        if not order.body.certificate:
+            raise Transient("the CA's valid order has no certificate URL")
+        return (await self._post(order.body.certificate, None)).body
+
+    async def _why_invalid(self, order: OrderState) -> AcmeistioError:
+        """The failures of an invalid order's names, else the problem of the order itself."""
+        try:
+            authorizations = await self._authorizations(order)
+        except ProblemResponse:
+            authorizations = []
+        failures = [failure for a in authorizations for failure in _failures(a)]
+        if failures:
+            return NamesFailed(failures)
+        problem = order.error or Problem("", f"the order is {order.status} and no reason is given")
+        return Permanent(str(problem), problem_type=problem.type)
+
+    async def _authorizations(self, order: OrderState) -> list[messages.Authorization]:
+        urls = order.body.authorizations or ()
+        replies = await asyncio.gather(*(self._post(url, None) for url in urls))
+        return [_authorization(reply) for reply in replies]
+
+    def _response(
+        self, authorization: messages.Authorization, challenge: messages.ChallengeBody
+    ) -> ChallengeResponse:
+        chall = challenge.chall
+        return ChallengeResponse(
+            name=authorization.identifier.value,
+            token=chall.encode("token"),
+            key_authorization=chall.key_authorization(self._signer.key),
+        )
+
+    async def _post(self, url: str, payload: dict[str, Any] | None) -> Reply:
+        return await self._session.post(url, payload, self._signer)
+
+
+def _order(url: str, reply: Reply) -> OrderState:
+    document = dict(reply.document) if isinstance(reply.document, dict) else {}
+    error = document.pop("error", None)
+    try:
+        body = messages.Order.from_json(document)
+    except (jose_errors.Error, ValueError, TypeError, AttributeError) as problem:
+        raise Transient("the CA's order is not understood") from problem
+    if body.status is None or not body.finalize:
+        raise Transient("the CA's order lacks its status or its finalize URL")
+    parsed = parse_problem(error) if error else None
+    return OrderState(url, body, parsed, reply.retry_after_seconds)
+
+
+def _authorization(reply: Reply) -> messages.Authorization:
+    try:
+        authorization: messages.Authorization = messages.Authorization.from_json(reply.document)
+    except (jose_errors.Error, ValueError, TypeError, AttributeError, KeyError) as problem:
+        raise Transient("the CA's authorization is not understood") from problem
+    return authorization
+
+
+def _challenge(
+    authorization: messages.Authorization, types: frozenset[str]
+) -> messages.ChallengeBody:
+    for challenge in authorization.challenges or ():
+        chall = challenge.chall
+        if isinstance(chall, challenges.KeyAuthorizationChallenge) and chall.typ in types:
+            return challenge
+    name = authorization.identifier.value
+    raise Permanent(
+        f"the CA offers no challenge for {name} of the types {', '.join(sorted(types))}"
+    )
+
+
+def _failures(authorization: messages.Authorization) -> list[NameFailure]:
+    """What the CA says of a name whose authorization it did not grant."""
+    if authorization.status != messages.STATUS_INVALID:
+        return []
+    name = DnsName(authorization.identifier.value)
+    errors = [challenge.error for challenge in authorization.challenges or () if challenge.error]
+    problem = Problem("", "the authorization is invalid and no reason is given")
+    if errors:
+        problem = parse_problem(errors[0].to_json())
+    return [NameFailure(name, problem)]
+
+
+def _refused(error: ProblemResponse) -> AcmeistioError:
+    """A refused newOrder; subproblems say which names it is about (RFC 8555 §6.7.1)."""
+    failures = [
+        NameFailure(DnsName(problem.identifier), problem)
+        for problem in error.problem.subproblems
+        if problem.identifier
+    ]
+    return NamesFailed(failures) if failures else error

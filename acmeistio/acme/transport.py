@@ -1,0 +1,94 @@
+"""HTTP to a CA over aiohttp: the port Http. Owns time-outs, bounds, translated errors."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+
+import aiohttp
+
+from acmeistio import __version__
+from acmeistio.errors import Misconfigured, Transient
+from acmeistio.ports import HttpResponse
+
+MAX_BODY_BYTES = 1 << 20
+"""No ACME resource is larger; a chain of a few certificates is some kilobytes."""
+
+TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
+"""For one request. Let's Encrypt answers within a second; a finalize may take several."""
+
+USER_AGENT = f"acmeistio/{__version__} aiohttp/{aiohttp.__version__}"
+"""RFC 8555 §6.1: the product and its HTTP library."""
+
+
+class AiohttpTransport:
+    """The port Http. Verification of the CA's TLS certificate can't be turned off."""
+
+    def __init__(self, ca_bundle: str | None = None) -> None:
+        """`ca_bundle`: a PEM file of roots for a private CA, instead of the system's."""
+        self._ssl = _ssl_context(ca_bundle)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def request(
+        self, method: str, url: str, *, headers: Mapping[str, str] = {}, body: bytes = b""
+    ) -> HttpResponse:
+        """See Http.request."""
+        session = self._opened()
+        try:
+            async with session.request(
+                method, url, headers=headers, data=body or None, allow_redirects=False
+            ) as response:
+                return HttpResponse(
+                    response.status,
+                    {key.lower(): value for key, value in response.headers.items()},
+                    await _bounded(response),
+                )
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Transient(f"{url} can't be reached: {_why(error)}") from error
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session:
+            await self._session.close()
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(ssl=self._ssl, limit=32, keepalive_timeout=60)
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                timeout=TIMEOUT,
+                headers={"User-Agent": USER_AGENT, "Accept-Language": "en"},
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=True,
+            )
+        return self._session
+
+
+def _ssl_context(ca_bundle: str | None) -> ssl.SSLContext:
+    if ca_bundle is None:
+        return ssl.create_default_context()
+    try:
+        return ssl.create_default_context(cafile=str(Path(ca_bundle)))
+    except (OSError, ssl.SSLError) as error:
+        raise Misconfigured(
+            f"the CA bundle {ca_bundle} is not a readable PEM file of certificates "
+            f"({error.strerror or type(error).__name__})"
+        ) from error
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    body = await response.content.read(MAX_BODY_BYTES + 1)
+    chunk = body
+    while chunk and len(body) <= MAX_BODY_BYTES:
+        chunk = await response.content.read(MAX_BODY_BYTES + 1 - len(body))
+        body += chunk
+    if len(body) > MAX_BODY_BYTES:
+        raise Transient(f"{response.url} answered with more than {MAX_BODY_BYTES} bytes")
+    return body
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return str(error) or type(error).__name__

@@ -1,0 +1,147 @@
+"""The composition root: which implementation stands behind which port, and the life of all.
+
+The only module that knows every adapter; it decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from typing import Any
+
+from acmeistio.acme.session import Session
+from acmeistio.acme.solver import Http01Solver
+from acmeistio.acme.transport import AiohttpTransport
+from acmeistio.controller import LONGEST_SLEEP_SECONDS, Controller, Journal
+from acmeistio.issuing import Accounts, Issuing
+from acmeistio.journal import LogJournal, configure
+from acmeistio.local.folder import FolderObjects
+from acmeistio.local.lock import FolderLeadership
+from acmeistio.model import Installation
+from acmeistio.ports import Clock, Entropy, Http, Leadership, Objects, Workers
+from acmeistio.settings import Settings
+from acmeistio.stores.accounts import AccountStore
+from acmeistio.stores.memory import LedgerStore, PendingKeys
+from acmeistio.stores.secrets import SecretStore
+from acmeistio.system import SystemClock, SystemEntropy, ThreadWorkers
+from acmeistio.tokens import Tokens
+from acmeistio.web.admin import admin_application
+from acmeistio.web.challenge import challenge_application
+from acmeistio.web.serving import Address, serve
+
+
+def assemble(
+    *,
+    installation: Installation,
+    https: dict[str, Http],
+    objects: Objects,
+    leadership: Leadership,
+    tokens: Tokens,
+    clock: Clock,
+    entropy: Entropy,
+    workers: Workers,
+    journal: Journal,
+    concurrent_orders: int,
+) -> Controller:
+    """A controller over the given ports; `https` has the way to each issuer by its name."""
+    namespace = installation.gateway_namespace
+    sessions = {
+        name: Session(https[name], clock, issuer.directory_url)
+        for name, issuer in installation.issuers.items()
+    }
+    ledger, keys = LedgerStore(objects, namespace), PendingKeys(objects, namespace)
+    secrets = SecretStore(objects)
+    issuing = Issuing(
+        issuers=installation.issuers,
+        sessions=sessions,
+        accounts=Accounts(AccountStore(objects, namespace), sessions, entropy, workers),
+        solver=Http01Solver(tokens),
+        secrets=secrets,
+        ledger=ledger,
+        keys=keys,
+        clock=clock,
+        entropy=entropy,
+        workers=workers,
+        concurrent_orders=concurrent_orders,
+    )
+    return Controller(
+        objects=objects,
+        leadership=leadership,
+        installation=installation,
+        secrets=secrets,
+        ledger=ledger,
+        keys=keys,
+        issuing=issuing,
+        clock=clock,
+        journal=journal,
+    )
+
+
+async def run_embedded(settings: Settings) -> None:
+    """The embedded default, until SIGTERM or SIGINT. Raises Misconfigured."""
+    configure(settings.log_format, settings.log_level)
+    installation, tokens, workers = settings.installation, Tokens(), ThreadWorkers()
+    leadership = FolderLeadership(settings.secrets)
+    objects = FolderObjects(settings.manifests, settings.secrets, workers, leadership)
+    async with _transports(installation) as https, contextlib.AsyncExitStack() as stack:
+        controller = assemble(
+            installation=installation,
+            https=dict(https),
+            objects=objects,
+            leadership=leadership,
+            tokens=tokens,
+            clock=SystemClock(),
+            entropy=SystemEntropy(),
+            workers=workers,
+            journal=LogJournal(),
+            concurrent_orders=settings.concurrent_orders,
+        )
+        challenge = await serve(challenge_application(tokens), _address(settings.challenge_listen))
+        stack.push_async_callback(challenge.cleanup)
+        admin = admin_application(lambda: _alive(controller), lambda: True)
+        stack.push_async_callback((await serve(admin, _address(settings.admin_listen))).cleanup)
+        stack.callback(workers.close)
+        await _until_stopped(controller.run(), objects.watch())
+
+
+async def _until_stopped(*works: Coroutine[Any, Any, None]) -> None:
+    """Run until a signal comes or one of the works ends; its error is raised."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    tasks = [asyncio.ensure_future(work) for work in works]
+    waiting = asyncio.ensure_future(stopped.wait())
+    await asyncio.wait({*tasks, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    failed = [task for task in tasks if task.done()]
+    for task in (*tasks, waiting):
+        task.cancel()
+    await asyncio.gather(*tasks, waiting, return_exceptions=True)
+    for task in failed:
+        task.result()
+
+
+@contextlib.asynccontextmanager
+async def _transports(installation: Installation) -> AsyncIterator[dict[str, AiohttpTransport]]:
+    """The way to each issuer; issuers with the same trust share one."""
+    shared: dict[str | None, AiohttpTransport] = {}
+    for issuer in installation.issuers.values():
+        if issuer.ca_bundle not in shared:
+            shared[issuer.ca_bundle] = AiohttpTransport(issuer.ca_bundle)
+    try:
+        yield {name: shared[i.ca_bundle] for name, i in installation.issuers.items()}
+    finally:
+        closing: list[Awaitable[None]] = [transport.close() for transport in shared.values()]
+        await asyncio.gather(*closing)
+
+
+def _alive(controller: Controller) -> bool:
+    """The loop has looked at the world not long ago."""
+    return SystemClock().monotonic() - controller.last_look_at < 3 * LONGEST_SLEEP_SECONDS
+
+
+def _address(text: str) -> Address:
+    host, _, port = text.rpartition(":")
+    return Address(host, int(port))

@@ -1,0 +1,157 @@
+"""The command line: options, help and exit codes. Decides nothing.
+
+Exit codes: 0 ended as asked, 1 an error of acmeistio's own, 2 it can't work as it was told to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from acmeistio import __version__
+from acmeistio.errors import Misconfigured
+from acmeistio.model import IngressMode
+from acmeistio.settings import LogFormat, load_settings
+
+cli = typer.Typer(
+    name="acmeistio",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="The ACME client that Istio's ingress gateway lacks: name a host, and HTTPS works.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"acmeistio {__version__}")
+        raise typer.Exit
+
+
+@cli.callback()
+def root(
+    _version_wanted: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    """Hold the options of the program itself."""
+
+
+CA = "The certificate authority"
+NAMES = "What is declared"
+PORTS = "Ports and logs"
+
+
+@cli.command(
+    epilog="Every option can be set by the environment: --gateway-namespace is "
+    "ACMEISTIO_GATEWAY_NAMESPACE.",
+)
+def run(
+    manifests: Annotated[
+        Path | None,
+        typer.Option(help="Folder of Kubernetes manifests (YAML, JSON), watched. Required."),
+    ] = None,
+    secrets: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for what is written: Secrets as manifests, PEM pairs and Envoy SDS "
+            "files, accounts, ledger. Required."
+        ),
+    ] = None,
+    issuer: Annotated[
+        str | None,
+        typer.Option(
+            help="letsencrypt-staging (try with it first: generous limits, untrusted "
+            "certificates), letsencrypt, or a name of your own with --directory. Naming it "
+            "agrees to its terms of service. Required.",
+            rich_help_panel=CA,
+        ),
+    ] = None,
+    directory: Annotated[
+        str | None,
+        typer.Option(help="Its ACME directory, an https:// URL.", rich_help_panel=CA),
+    ] = None,
+    ca_bundle: Annotated[
+        Path | None,
+        typer.Option(
+            help="PEM file of roots to trust its API by, for a private CA.", rich_help_panel=CA
+        ),
+    ] = None,
+    email: Annotated[
+        str | None, typer.Option(help="Contact of the account.", rich_help_panel=CA)
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="Certificate profile; default: the CA's.", rich_help_panel=CA),
+    ] = None,
+    gateway_namespace: Annotated[
+        str | None,
+        typer.Option(help="Where the gateway reads Secrets [istio-system].", rich_help_panel=NAMES),
+    ] = None,
+    default_secret: Annotated[
+        str | None,
+        typer.Option(
+            help="Secret of hosts that name none [istio-ingress-certs].", rich_help_panel=NAMES
+        ),
+    ] = None,
+    ingress_mode: Annotated[
+        IngressMode | None,
+        typer.Option(help="The mesh's ingressControllerMode [STRICT].", rich_help_panel=NAMES),
+    ] = None,
+    ingress_class: Annotated[
+        str | None, typer.Option(help="The mesh's ingressClass [istio].", rich_help_panel=NAMES)
+    ] = None,
+    tls_acme: Annotated[
+        bool | None,
+        typer.Option(
+            "--tls-acme",
+            help='Honour kubernetes.io/tls-acme: "true" as well [no].',
+            rich_help_panel=NAMES,
+        ),
+    ] = None,
+    challenge_listen: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT that the gateway sends challenges to [:8080].", rich_help_panel=PORTS
+        ),
+    ] = None,
+    admin_listen: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT of /livez and /readyz [127.0.0.1:9090].", rich_help_panel=PORTS
+        ),
+    ] = None,
+    concurrent_orders: Annotated[
+        int | None, typer.Option(help="Orders at once [8].", rich_help_panel=CA)
+    ] = None,
+    log_format: Annotated[
+        LogFormat | None,
+        typer.Option(help="[auto: text on a terminal, else JSON]", rich_help_panel=PORTS),
+    ] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(help="debug, info, warning or error [info].", rich_help_panel=PORTS),
+    ] = None,
+) -> None:
+    """Keep certificates for everything declared in a folder, for ever.
+
+    An Ingress with the annotation acmeistio.io/tls: "true" in --manifests is enough: its hosts
+    get a certificate, and --secrets has it for Envoy (SDS), for any server (PEM) and as a
+    Secret manifest. Hosts must resolve to a gateway that sends
+    /.well-known/acme-challenge/ to --challenge-listen.
+
+    Locally against Pebble: see pebble/run and pebble/demo.
+    """
+    options = dict(locals())
+    try:
+        settings = load_settings(options)
+        from acmeistio.app import run_embedded  # noqa: PLC0415  # so that --help is quick
+
+        asyncio.run(run_embedded(settings))
+    except Misconfigured as error:
+        typer.echo(f"acmeistio: {error}", err=True)
+        raise typer.Exit(2) from error

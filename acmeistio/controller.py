@@ -1,0 +1,294 @@
+"""The loop: look at everything, plan, act, know when to look again.
+
+Level-triggered: whatever woke it, it looks at the whole and compares with what should be. It is
+the only place where the pure middle meets the edges, and decides nothing itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine, Mapping
+from typing import Protocol
+
+from acmeistio.errors import AcmeistioError, Conflict, NotLeader, Transient
+from acmeistio.issuing import Issued, Issuing, NotIssued
+from acmeistio.model import (
+    CertificateSpec,
+    Declaration,
+    Installation,
+    Issue,
+    Marks,
+    ObjectRef,
+    Stored,
+    StoreKnown,
+    StorePlaceholder,
+    Target,
+    Unusable,
+)
+from acmeistio.pki import placeholder
+from acmeistio.planning.plan import Plan, World, plan
+from acmeistio.ports import Clock, Leadership, Listing, Manifest, Objects, Term
+from acmeistio.reasons import Defect, Reason, defect
+from acmeistio.sources import Found, ingress, untrusted
+from acmeistio.stores.memory import LedgerStore, PendingKeys
+from acmeistio.stores.secrets import SecretStore, placeholder_facts
+
+GATHER_SECONDS = 0.2
+LONGEST_GATHER_SECONDS = 1.0
+"""Changes are gathered until they have been quiet for the first, at most for the second: two
+Ingresses applied together become one order."""
+
+BETWEEN_LOOKS_SECONDS = 0.05
+LONGEST_SLEEP_SECONDS = 300.0
+"""A clock that jumped, or a change that nobody told of, is noticed after this at the latest."""
+
+LOOK_FAILED_SECONDS = 2.0
+
+
+class Journal(Protocol):
+    """Who is told what happens; the controller does not know how it is shown."""
+
+    def looked(self, plan: Plan) -> None:
+        """A look is done, and this is the plan."""
+
+    def defects(self, defects: tuple[Defect, ...]) -> None:
+        """These are all Defects now."""
+
+    def issued(self, spec: CertificateSpec, issue: Issue, issued: Issued) -> None:
+        """A certificate is in its Secret."""
+
+    def not_issued(self, spec: CertificateSpec, issue: Issue, not_issued: NotIssued) -> None:
+        """An order failed."""
+
+    def stored(self, spec: CertificateSpec, decision: StoreKnown | StorePlaceholder) -> None:
+        """A Secret was put right without an order."""
+
+    def failed(self, what: str, error: BaseException) -> None:
+        """Something failed that should not, and the rest goes on."""
+
+
+class Controller:
+    """One installation's controller; `run` ends only when it is cancelled."""
+
+    def __init__(
+        self,
+        *,
+        objects: Objects,
+        leadership: Leadership,
+        installation: Installation,
+        secrets: SecretStore,
+        ledger: LedgerStore,
+        keys: PendingKeys,
+        issuing: Issuing,
+        clock: Clock,
+        journal: Journal,
+    ) -> None:
+        self._objects = objects
+        self._leadership = leadership
+        self._installation = installation
+        self._secrets = secrets
+        self._ledger = ledger
+        self._keys = keys
+        self._issuing = issuing
+        self._clock = clock
+        self._journal = journal
+        self._wake = asyncio.Event()
+        self._changes = 0
+        self._listings: dict[str, Listing] = {}
+        self._remembered: dict[Target, Issued] = {}
+        self._working: dict[Target, asyncio.Task[None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._errors: dict[Target, Defect] = {}
+        self.last_look_at = clock.monotonic()
+
+    async def run(self) -> None:
+        """Keep everything as declared, for ever. Raises Misconfigured, NotLeader."""
+        term = await self._leadership.acquire()
+        following = asyncio.ensure_future(self._follow_changes())
+        try:
+            await self._load(term)
+            while True:
+                await self._look_and_act(term)
+                await self._wait_for_news()
+        finally:
+            tasks = [following, *self._working.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._leadership.release()
+
+    async def _load(self, term: Term) -> None:
+        unreadable = await self._ledger.load()
+        if unreadable:
+            self._journal.failed(unreadable, ValueError(unreadable))
+        await self._keys.load()
+        urls = frozenset(order.url for order in self._ledger.ledger.orders.values())
+        await self._keys.retain(urls, term)
+
+    async def _look_and_act(self, term: Term) -> None:
+        """One pass. What can't be looked at now is looked at again soon."""
+        try:
+            current, held = await self._look(term)
+        except Transient as error:
+            self._journal.failed("look", error)
+            self._wake_after(LOOK_FAILED_SECONDS)
+            return
+        self._act(current, held, term)
+        self._journal.looked(current)
+        self.last_look_at = self._clock.monotonic()
+        if current.look_again_at:
+            self._wake_after((current.look_again_at - self._clock.now()).total_seconds())
+
+    async def _look(self, term: Term) -> tuple[Plan, Mapping[Target, Stored | Unusable | None]]:
+        declarations, defects, complete = await self._declarations()
+        held = {}
+        for target in sorted({declaration.target for declaration in declarations}):
+            # Unknown is not absent: what can't be read now is not in the world, nor in the plan.
+            with contextlib.suppress(Transient):
+                held[target] = await self._secrets.read(target)
+        world = World(
+            declarations=declarations,
+            held=held,
+            remembered=frozenset(self._remembered),
+            ledger=self._ledger.ledger,
+            installation=self._installation,
+            now=self._clock.now(),
+        )
+        current = plan(world)
+        errors = tuple(self._errors.values())
+        self._journal.defects(tuple(sorted({*defects, *current.defects, *errors})))
+        if complete and len(held) == len({declaration.target for declaration in declarations}):
+            await self._tidy(current, term)
+        return current, held
+
+    async def _declarations(self) -> tuple[tuple[Declaration, ...], set[Defect], bool]:
+        """What all objects declare, the Defects, and whether every kind could be read."""
+        classes = await self._listing("IngressClass")
+        controllers = {
+            untrusted.reference(c).name: untrusted.text(
+                untrusted.mapping(c, "spec").get("controller")
+            )
+            for c in classes.manifests
+        }
+        ingresses = await self._listing("Ingress")
+        found = [self._found(manifest, controllers) for manifest in ingresses.manifests]
+        troubles = {
+            Defect(trouble.subject, trouble.code, trouble.facts)
+            for listing in (classes, ingresses)
+            for trouble in listing.troubles
+        }
+        return (
+            tuple(declaration for f in found for declaration in f.declarations),
+            {*troubles, *(d for f in found for d in f.defects)},
+            classes.complete and ingresses.complete,
+        )
+
+    def _found(self, manifest: Manifest, controllers: Mapping[str, str]) -> Found:
+        """What one object declares; a mistake of ours in reading it stays with that object."""
+        try:
+            return ingress.declarations(manifest, controllers, self._installation)
+        except Exception as error:  # noqa: BLE001  # a bulkhead: the rest goes on
+            ref = untrusted.reference(manifest)
+            self._journal.failed(f"reading {ref}", error)
+            return Found(defects=(_internal(ref, error),))
+
+    async def _listing(self, kind: str) -> Listing:
+        """The objects of a kind; one that can't be listed keeps what it had."""
+        listing = await self._objects.listing(kind)
+        if listing.complete or kind not in self._listings:
+            self._listings[kind] = listing
+        return Listing(self._listings[kind].manifests, listing.complete, listing.troubles)
+
+    async def _tidy(self, current: Plan, term: Term) -> None:
+        declared = frozenset(
+            (spec.issuer, name) for spec in current.specs.values() for name in spec.names
+        )
+        targets, now = frozenset(current.specs), self._clock.now()
+        with contextlib.suppress(Transient, Conflict):
+            await self._ledger.change(lambda ledger: ledger.tidied(declared, targets, now), term)
+
+    def _act(
+        self, current: Plan, held: Mapping[Target, Stored | Unusable | None], term: Term
+    ) -> None:
+        """Start what is to be done, one thing at a time per target."""
+        for target, verdict in current.verdicts.items():
+            if target in self._working:
+                continue
+            spec, decision, was = current.specs[target], verdict.decision, held[target]
+            if isinstance(decision, StoreKnown | StorePlaceholder):
+                self._start(target, self._put_right(spec, decision, term))
+            elif isinstance(decision, Issue):
+                marks = was.marks if was else Marks()
+                self._start(target, self._issue(spec, decision, marks, term))
+
+    def _start(self, target: Target, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(self._guarded(target, work))
+        self._working[target] = task
+        task.add_done_callback(lambda _: self._done(target))
+
+    def _done(self, target: Target) -> None:
+        self._working.pop(target, None)
+        self._wake.set()
+
+    async def _guarded(self, target: Target, work: Coroutine[None, None, None]) -> None:
+        """Do the work for one target; what goes wrong with it stays there."""
+        try:
+            await work
+            self._errors.pop(target, None)
+        except NotLeader:
+            raise
+        except Exception as error:  # noqa: BLE001  # a bulkhead: the rest goes on
+            self._journal.failed(f"Secret {target}", error)
+            if not isinstance(error, AcmeistioError):
+                self._errors[target] = _internal(target.ref, error)
+            await self._clock.sleep(LOOK_FAILED_SECONDS)
+
+    async def _put_right(
+        self, spec: CertificateSpec, decision: StoreKnown | StorePlaceholder, term: Term
+    ) -> None:
+        if isinstance(decision, StoreKnown):
+            known = self._remembered[spec.target]
+            await self._secrets.write(spec, known.bundle, known.facts, term)
+        else:
+            pair = placeholder(spec.names, self._clock.now())
+            await self._secrets.write(spec, pair, placeholder_facts(spec, pair), term)
+        self._journal.stored(spec, decision)
+
+    async def _issue(self, spec: CertificateSpec, issue: Issue, marks: Marks, term: Term) -> None:
+        outcome = await self._issuing.carry_out(spec, issue, marks, term)
+        if isinstance(outcome, Issued):
+            self._remembered[spec.target] = outcome
+            self._journal.issued(spec, issue, outcome)
+        else:
+            self._journal.not_issued(spec, issue, outcome)
+
+    async def _follow_changes(self) -> None:
+        while True:
+            await self._objects.changed()
+            self._changes += 1
+            self._wake.set()
+
+    def _wake_after(self, seconds: float) -> None:
+        if self._timer:
+            self._timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(max(seconds, 0.0), self._wake.set)
+
+    async def _wait_for_news(self) -> None:
+        """Return when something has changed and has been quiet since, or time is up."""
+        seen = self._changes
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LONGEST_SLEEP_SECONDS):
+                await self._wake.wait()
+        gathered = 0.0
+        while self._changes != seen and gathered < LONGEST_GATHER_SECONDS:
+            seen = self._changes
+            await self._clock.sleep(GATHER_SECONDS)
+            gathered += GATHER_SECONDS
+        await self._clock.sleep(BETWEEN_LOOKS_SECONDS)
+        self._wake.clear()
+
+
+def _internal(ref: ObjectRef, error: BaseException) -> Defect:
+    return defect(Reason.InternalError, ref, problem=f"{type(error).__name__}: {error}")

@@ -1,0 +1,117 @@
+"""Tells in the log what happens: one line per change, with the sentence that a user needs.
+
+Owns how events are named in the log. It hides no level of detail behind prose: each line has a
+stable event name and its facts as fields.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from acmeistio.errors import AcmeistioError
+from acmeistio.issuing import Issued, NotIssued
+from acmeistio.model import CertificateSpec, Defer, Issue, Keep, StoreKnown, StorePlaceholder
+from acmeistio.planning.plan import Plan
+from acmeistio.reasons import Defect, Severity, plain
+from acmeistio.settings import LogFormat
+
+
+def configure(log_format: LogFormat, level: str) -> None:
+    """Log to standard output, as text or as JSON lines."""
+    text = log_format is LogFormat.TEXT or (log_format is LogFormat.AUTO and sys.stdout.isatty())
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
+        if text
+        else structlog.processors.JSONRenderer(ensure_ascii=False)
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
+
+
+class LogJournal:
+    """The controller's Journal as log lines."""
+
+    def __init__(self) -> None:
+        self._log = structlog.get_logger()
+        self._defects: frozenset[Defect] = frozenset()
+        self._looked: Mapping[str, int] = {}
+
+    def looked(self, plan: Plan) -> None:
+        """One line when what is to be done has changed."""
+        decisions = [verdict.decision for verdict in plan.verdicts.values()]
+        counts = {
+            "certificates": len(decisions),
+            "to_do": sum(not isinstance(d, Keep | Defer) for d in decisions),
+            "deferred": sum(isinstance(d, Defer) for d in decisions),
+            "defects": len(self._defects),
+        }
+        if counts != self._looked:
+            self._looked = counts
+            self._log.info("look-done", **counts)
+
+    def defects(self, defects: tuple[Defect, ...]) -> None:
+        """A line for each that is new, and for each that is gone."""
+        current = frozenset(defects)
+        for found in sorted(current - self._defects):
+            log = self._log.error if found.reason.severity is Severity.ERROR else self._log.warning
+            log("defect", **_fields(found), sentence=found.sentence, remedy=found.remedy)
+        subjects = {(found.subject, found.code) for found in current}
+        for gone in sorted(self._defects - current):
+            if (gone.subject, gone.code) not in subjects:
+                self._log.info("defect-gone", **_fields(gone))
+        self._defects = current
+
+    def issued(self, spec: CertificateSpec, issue: Issue, issued: Issued) -> None:
+        """The line that an operator waits for."""
+        leaf = issued.bundle.leaf
+        self._log.info(
+            "certificate-issued",
+            secret=str(spec.target),
+            names=sorted(leaf.names),
+            reason=issue.reason,
+            issuer=spec.issuer,
+            serial=f"{leaf.serial:x}",
+            not_after=leaf.not_after.isoformat(),
+        )
+
+    def not_issued(self, spec: CertificateSpec, issue: Issue, not_issued: NotIssued) -> None:
+        """An order failed; the Defects say what to do."""
+        self._log.warning(
+            "certificate-not-issued",
+            secret=str(spec.target),
+            names=list(issue.names),
+            reason=issue.reason,
+            issuer=spec.issuer,
+            problem=plain(not_issued.problem, 1000),
+        )
+
+    def stored(self, spec: CertificateSpec, decision: StoreKnown | StorePlaceholder) -> None:
+        """A Secret was put right."""
+        known = isinstance(decision, StoreKnown)
+        event = "certificate-restored" if known else "placeholder-stored"
+        self._log.info(event, secret=str(spec.target))
+
+    def failed(self, what: str, error: BaseException) -> None:
+        """What was not expected comes with its traceback."""
+        expected = isinstance(error, AcmeistioError | ValueError)
+        problem = plain(f"{type(error).__name__}: {error}")
+        self._log.error("failed", what=what, problem=problem, exc_info=None if expected else error)
+
+
+def _fields(found: Defect) -> dict[str, str]:
+    return {"object": str(found.subject), "reason": found.code}

@@ -1,0 +1,115 @@
+"""What servers read: each TLS Secret as a PEM pair and as an Envoy SDS file.
+
+`<namespace>/<name>/tls.crt` and `tls.key` change together, by one rename of a symlink, as kubelet
+does with a mounted Secret; `<namespace>/<name>.sds.json` is Envoy's `path_config_source`. They
+are made from the Secret and made again when spoilt; a Secret without a usable pair changes
+nothing, so what is served never gets worse.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from acmeistio.errors import Transient
+from acmeistio.local.state import FILE_MODE, FOLDER_MODE, replace_file
+from acmeistio.pki import Unfit, parse_pair
+from acmeistio.ports import Manifest
+
+PAIR = ("tls.crt", "tls.key")
+CURRENT = "..data"
+SDS_SUFFIX = ".sds.json"
+SDS_TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+
+
+class Outputs:
+    """The files made from TLS Secrets below a folder. Its methods block."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def ensure(self, secret: Manifest) -> None:
+        """Make the files of a Secret what they should be. Raises Transient."""
+        pair = _usable_pair(secret)
+        if pair is None:
+            return
+        metadata = secret["metadata"]
+        folder = self._root / metadata["namespace"] / metadata["name"]
+        try:
+            if _current(folder) != pair:
+                _swap_in(folder, pair)
+        except OSError as error:
+            raise Transient(f"{folder} can't be written: {error.strerror}") from error
+        sds, content = folder.with_name(folder.name + SDS_SUFFIX), _sds(metadata["name"], pair)
+        if _content(sds) != content:
+            replace_file(sds, content, sync=False)
+
+
+def _usable_pair(secret: Manifest) -> tuple[bytes, bytes] | None:
+    try:
+        data = secret["data"]
+        chain_pem, key_pem = (base64.b64decode(data[name], validate=True) for name in PAIR)
+        parse_pair(chain_pem, key_pem)
+    except (KeyError, TypeError, ValueError, Unfit):
+        return None
+    return chain_pem, key_pem
+
+
+def _current(folder: Path) -> tuple[bytes | None, ...]:
+    """The pair that a reader of the folder sees."""
+    return tuple(_content(folder / name) for name in PAIR)
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _swap_in(folder: Path, pair: tuple[bytes, bytes]) -> None:
+    folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    fresh = folder / f"..{uuid.uuid4().hex}"
+    fresh.mkdir(mode=FOLDER_MODE)
+    for name, content in zip(PAIR, pair, strict=True):
+        descriptor = os.open(fresh / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+    _point(folder / CURRENT, fresh.name)
+    for name in PAIR:
+        link, destination = folder / name, Path(CURRENT, name)
+        if not link.is_symlink() or link.readlink() != destination:
+            _point(link, str(destination))
+    for old in folder.iterdir():
+        if old.name.startswith("..") and old.name not in (CURRENT, fresh.name):
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _point(link: Path, destination: str) -> None:
+    """Make `link` a symlink to `destination`, whatever was there, in one step."""
+    draft = link.with_name(f"{link.name}.{uuid.uuid4().hex}")
+    draft.symlink_to(destination)
+    if link.is_dir() and not link.is_symlink():
+        shutil.rmtree(link)
+    try:
+        draft.replace(link)
+    except OSError:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        raise
+
+
+def _sds(name: str, pair: tuple[bytes, bytes]) -> bytes:
+    """A discovery response with one secret, both parts inline, so that they change together."""
+    chain_pem, key_pem = (content.decode("ascii", "replace") for content in pair)
+    certificate = {
+        "certificate_chain": {"inline_string": chain_pem},
+        "private_key": {"inline_string": key_pem},
+    }
+    resource = {"@type": SDS_TYPE, "name": name, "tls_certificate": certificate}
+    return json.dumps({"resources": [resource]}, indent=1).encode()

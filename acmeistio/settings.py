@@ -1,0 +1,118 @@
+"""The settings of an installation: environment `ACMEISTIO_*`, overridden by command line options.
+
+Owns names, defaults and validation; all mistakes are reported at once.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from acmeistio.errors import Misconfigured
+from acmeistio.model import IngressMode, Installation, Issuer
+
+BUILT_IN_ISSUERS = {
+    "letsencrypt": "https://acme-v02.api.letsencrypt.org/directory",
+    "letsencrypt-staging": "https://acme-staging-v02.api.letsencrypt.org/directory",
+}
+
+DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+SECRET_NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
+
+
+class LogFormat(StrEnum):
+    """How log lines look; auto is text on a terminal and JSON elsewhere."""
+
+    AUTO = "auto"
+    TEXT = "text"
+    JSON = "json"
+
+
+def _https(url: str | None) -> str | None:
+    if url is not None and not url.startswith("https://"):
+        raise ValueError("a CA's directory is an https:// URL (RFC 8555 §6.1)")
+    return url
+
+
+def _listen(text: str) -> str:
+    host, separator, port = text.rpartition(":")
+    if not separator or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004
+        raise ValueError("an address to listen on is HOST:PORT or :PORT")
+    return f"{host.strip('[]')}:{port}"
+
+
+class Settings(BaseSettings):
+    """What `acmeistio run` is told."""
+
+    model_config = SettingsConfigDict(env_prefix="ACMEISTIO_", extra="forbid")
+
+    manifests: Path
+    secrets: Path
+    issuer: Annotated[str, Field(pattern=DNS_LABEL)]
+    directory: Annotated[str | None, AfterValidator(_https)] = None
+    ca_bundle: Path | None = None
+    email: str | None = None
+    profile: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = None
+    gateway_namespace: Annotated[str, Field(pattern=DNS_LABEL)] = "istio-system"
+    default_secret: Annotated[str, Field(pattern=SECRET_NAME)] = "istio-ingress-certs"
+    ingress_mode: IngressMode = IngressMode.STRICT
+    ingress_class: str = "istio"
+    tls_acme: bool = False
+    challenge_listen: Annotated[str, AfterValidator(_listen)] = ":8080"
+    admin_listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:9090"
+    concurrent_orders: Annotated[int, Field(ge=1, le=100)] = 8
+    log_format: LogFormat = LogFormat.AUTO
+    log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Settings:
+        if self.directory is None and self.issuer not in BUILT_IN_ISSUERS:
+            known = ", ".join(BUILT_IN_ISSUERS)
+            raise ValueError(
+                f"issuer {self.issuer} is not built in (built in: {known}); "
+                "say where its ACME directory is with --directory"
+            )
+        if not self.manifests.is_dir():
+            raise ValueError(f"the manifests folder {self.manifests} does not exist")
+        return self
+
+    @property
+    def installation(self) -> Installation:
+        """What the core needs of it: the issuer named, and the built-in ones beside it."""
+        issuers = {name: Issuer(name, url) for name, url in BUILT_IN_ISSUERS.items()}
+        issuers[self.issuer] = Issuer(
+            name=self.issuer,
+            directory_url=self.directory or BUILT_IN_ISSUERS[self.issuer],
+            ca_bundle=str(self.ca_bundle) if self.ca_bundle else None,
+            email=self.email,
+            profile=self.profile,
+        )
+        return Installation(
+            issuers=issuers,
+            default_issuer=self.issuer,
+            gateway_namespace=self.gateway_namespace,
+            default_secret=self.default_secret,
+            ingress_mode=self.ingress_mode,
+            ingress_class=self.ingress_class,
+            honours_tls_acme=self.tls_acme,
+        )
+
+
+def load_settings(options: dict[str, Any]) -> Settings:
+    """The settings from the environment and `options` (None: not given). Raises Misconfigured."""
+    try:
+        return Settings(**{key: value for key, value in options.items() if value is not None})
+    except ValidationError as error:
+        raise Misconfigured("; ".join(_sentence(item) for item in error.errors())) from error
+
+
+def _sentence(item: Any) -> str:
+    option = "--" + str(item["loc"][0]).replace("_", "-") if item["loc"] else ""
+    if item["type"] == "missing":
+        return f"{option} is missing (or ACMEISTIO_{str(item['loc'][0]).upper()})"
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{option} {item['input']!r}: {message}" if option else message

@@ -1,0 +1,198 @@
+"""Target Secrets: what one says (Held) and how a Bundle becomes one.
+
+Owns the labels and annotations on target Secrets. Key and chain are always written in one update;
+a Secret is never deleted, its type never changes, and what others put on it is kept.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from acmeistio.errors import Conflict
+from acmeistio.model import (
+    CertificateSpec,
+    Issuer,
+    Leaf,
+    Marks,
+    ObjectRef,
+    Stored,
+    Target,
+    Unusable,
+)
+from acmeistio.pki import Bundle, Unfit, parse_pair
+from acmeistio.ports import Manifest, Objects, Term
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+ACMEISTIO = "acmeistio"
+PREFIX = "acmeistio.io/"
+PLACEHOLDER = PREFIX + "placeholder"
+LEAF_SHA256 = PREFIX + "leaf-sha256"
+DIRECTORY_URL = PREFIX + "directory-url"
+ISSUER = PREFIX + "issuer"
+PROFILE = PREFIX + "profile"
+NAMES = PREFIX + "names"
+NOT_AFTER = PREFIX + "not-after"
+DECLARED_BY = PREFIX + "declared-by"
+RENEW_REQUESTED_AT = PREFIX + "renew-requested-at"
+"""Written by users: any change of its value forces a renewal."""
+RENEWED_FOR = PREFIX + "renewed-for"
+"""The last value of renew-requested-at that was served."""
+
+TLS_TYPE = "kubernetes.io/tls"
+TLS_CRT = "tls.crt"
+TLS_KEY = "tls.key"
+
+MAX_KEPT_LEAVES = 20_000
+
+
+class SecretStore:
+    """Target Secrets by name. Parsing is remembered by resourceVersion."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._parsed: dict[Target, tuple[str, Stored | Unusable]] = {}
+
+    async def read(self, target: Target) -> Stored | Unusable | None:
+        """What a target Secret holds, None when it does not exist. Raises Transient."""
+        secret = await self._objects.get("Secret", target.namespace, target.name)
+        if secret is None:
+            self._parsed.pop(target, None)
+            return None
+        version = resource_version(secret)
+        known = self._parsed.get(target)
+        if known and known[0] == version:
+            return known[1]
+        held = held_by(secret)
+        self._parsed[target] = (version, held)
+        return held
+
+    async def write(
+        self, spec: CertificateSpec, bundle: Bundle, facts: Mapping[str, str | None], term: Term
+    ) -> None:
+        """Store a bundle with what is to be remembered about it.
+
+        Raises Conflict when the Secret changed meanwhile or is not acmeistio's.
+        """
+        target = spec.target
+        secret = await self._objects.get("Secret", target.namespace, target.name)
+        if secret is None:
+            await self._objects.create(_filled(_new(target), bundle, facts), term)
+            return
+        if not marks_of(secret).managed:
+            raise Conflict(f"Secret {target} is not acmeistio's")
+        await self._objects.update(_filled(secret, bundle, facts), term)
+
+
+def placeholder_facts(spec: CertificateSpec, bundle: Bundle) -> dict[str, str | None]:
+    """The annotations of a placeholder."""
+    return {**_common(spec, bundle.leaf), PLACEHOLDER: "true"}
+
+
+def issued_facts(
+    spec: CertificateSpec, bundle: Bundle, issuer: Issuer, renewed_for: str | None
+) -> dict[str, str | None]:
+    """The annotations of a certificate from a CA; None takes an annotation away."""
+    return {
+        **_common(spec, bundle.leaf),
+        PLACEHOLDER: None,
+        ISSUER: issuer.name,
+        DIRECTORY_URL: issuer.directory_url,
+        PROFILE: spec.profile,
+        RENEWED_FOR: renewed_for,
+    }
+
+
+def held_by(secret: Manifest) -> Stored | Unusable:
+    """What a Secret holds: a proven pair, or why not."""
+    marks = marks_of(secret)
+    try:
+        leaf = parse_pair(_data(secret, TLS_CRT), _data(secret, TLS_KEY))
+    except Unfit as error:
+        return Unusable(str(error), marks)
+    return Stored(leaf, marks)
+
+
+def marks_of(secret: Manifest) -> Marks:
+    """What the labels and annotations of a Secret say."""
+    metadata = secret.get("metadata") or {}
+    labels, notes = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    return Marks(
+        managed=labels.get(MANAGED_BY) == ACMEISTIO,
+        placeholder=notes.get(PLACEHOLDER) == "true",
+        written_sha256=notes.get(LEAF_SHA256),
+        directory_url=notes.get(DIRECTORY_URL),
+        profile=notes.get(PROFILE),
+        declared_by=_references(notes.get(DECLARED_BY)),
+        renew_requested_at=notes.get(RENEW_REQUESTED_AT),
+        renewed_for=notes.get(RENEWED_FOR),
+    )
+
+
+def resource_version(manifest: Manifest) -> str:
+    """The version under which an object was read."""
+    return str(manifest["metadata"].get("resourceVersion", ""))
+
+
+def _common(spec: CertificateSpec, leaf: Leaf) -> dict[str, str | None]:
+    references = [[ref.kind, ref.namespace, ref.name] for ref in spec.sources]
+    return {
+        LEAF_SHA256: leaf.sha256,
+        NAMES: ",".join(sorted(leaf.names)),
+        NOT_AFTER: _rfc3339(leaf.not_after),
+        DECLARED_BY: json.dumps(references),
+    }
+
+
+def _new(target: Target) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"namespace": target.namespace, "name": target.name},
+        "type": TLS_TYPE,
+    }
+
+
+def _filled(secret: Manifest, bundle: Bundle, facts: Mapping[str, str | None]) -> Manifest:
+    """A copy of `secret` with the pair and the facts; everything else on it stays."""
+    metadata = dict(secret["metadata"])
+    metadata["labels"] = {**(metadata.get("labels") or {}), MANAGED_BY: ACMEISTIO}
+    notes = {**(metadata.get("annotations") or {}), **facts}
+    metadata["annotations"] = {key: value for key, value in notes.items() if value is not None}
+    pair = {TLS_CRT: encoded(bundle.chain_pem), TLS_KEY: encoded(bundle.key_pem)}
+    return {**secret, "metadata": metadata, "data": {**(secret.get("data") or {}), **pair}}
+
+
+def encoded(content: bytes) -> str:
+    """Bytes as a Secret's data holds them."""
+    return base64.b64encode(content).decode()
+
+
+def _data(secret: Manifest, key: str) -> bytes:
+    return decoded((secret.get("data") or {}).get(key), key)
+
+
+def decoded(value: Any, key: str) -> bytes:
+    """The bytes of an item of a Secret's data. Raises Unfit."""
+    if not isinstance(value, str) or not value:
+        raise Unfit(f"{key} is missing")
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Unfit(f"{key} is not base64") from error
+
+
+def _references(text: Any) -> tuple[ObjectRef, ...]:
+    try:
+        rows = json.loads(text) if isinstance(text, str) else []
+        return tuple(ObjectRef(str(kind), str(ns), str(name)) for kind, ns, name in rows)
+    except (ValueError, TypeError):
+        return ()
+
+
+def _rfc3339(instant: datetime) -> str:
+    return instant.strftime("%Y-%m-%dT%H:%M:%SZ")
