@@ -1,0 +1,1 @@
+"""The tests: see tests/run for the levels."""
