@@ -1,0 +1,181 @@
+"""The CAs that the contract suite runs on, and the table of where they legitimately differ."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from random import Random
+from types import MappingProxyType
+
+import aiohttp
+from aiohttp import web
+from cryptography import x509
+
+from acmeistio.ports import Http, HttpResponse
+from pebble.local_ca import CaOptions as PebbleOptions
+from pebble.local_ca import LocalCa
+from pebble.processes import free_ports
+from tests.simulated.ca import CaOptions, Profile, SimulatedCa
+
+PROFILE = "default"
+RETRY_AFTER_SECONDS = 1
+BLOCKED = "blocked-domain.example"
+
+
+@dataclass(frozen=True)
+class Habits:
+    """What a CA does in its own way where RFC 8555 leaves it free, or is not followed."""
+
+    status_while_validated: str
+    """Of a challenge that was answered (§7.1.6 names both)."""
+
+    order_has_error_of_authorization: bool
+    """Whether an order that failed by its authorization has the problem too (§7.1.3)."""
+
+    subproblems_for_one_name: int
+    """How many subproblems a rejection has where one name was rejected (§6.7.1)."""
+
+    subproblems_for_two_names: int
+    """And where two were."""
+
+    gives_open_order_again: bool
+    """Whether newOrder with the same names answers the pending order there is."""
+
+    one_token_per_authorization: bool
+    """Whether all challenges of an authorization have the same token."""
+
+    unreadable_csr: str
+    """The problem for a CSR that is no CSR."""
+
+    order_lasts_days: int
+    """How long a new order may take."""
+
+
+SIMULATED_AS_BOULDER = Habits(
+    status_while_validated="pending",
+    order_has_error_of_authorization=False,
+    subproblems_for_one_name=0,
+    subproblems_for_two_names=2,
+    gives_open_order_again=True,
+    one_token_per_authorization=True,
+    unreadable_csr="badCSR",
+    order_lasts_days=7,
+)
+PEBBLE_2_10_1 = Habits(
+    status_while_validated="processing",
+    order_has_error_of_authorization=True,
+    subproblems_for_one_name=1,
+    subproblems_for_two_names=1,
+    gives_open_order_again=False,
+    one_token_per_authorization=False,
+    unreadable_csr="malformed",
+    order_lasts_days=1,
+)
+
+
+_TIMEOUT = aiohttp.ClientTimeout(total=10)
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+_PEBBLE_OPTIONS = PebbleOptions(
+    authz_reuse_percent=100,
+    retry_after_seconds=(RETRY_AFTER_SECONDS, RETRY_AFTER_SECONDS),
+    domain_blocklist=(BLOCKED,),
+)
+_OPTIONS = CaOptions(
+    validation_delay_seconds=(0.01, 0.05),
+    issuance_delay_seconds=(0.05, 0.2),
+    retry_after_authorization_seconds=RETRY_AFTER_SECONDS,
+    retry_after_order_seconds=RETRY_AFTER_SECONDS,
+    profiles={PROFILE: Profile("what the suite asks for", timedelta(days=90), 100)},
+    default_profile=PROFILE,
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A CA under test; `served` is what every name answers, by token."""
+
+    habits: Habits
+    http: Http
+    directory_url: str
+    root: x509.Certificate
+    served: dict[str, str]
+    simulated: SimulatedCa | None = None
+
+
+@asynccontextmanager
+async def simulated() -> AsyncIterator[Subject]:
+    """The simulated CA, in real time, so that both are judged by the same clock."""
+    served: dict[str, str] = {}
+
+    async def fetch(_host: str, path: str, _headers: Mapping[str, str]) -> tuple[int, bytes]:
+        answer = served.get(path.rpartition("/")[2])
+        return (404, b"") if answer is None else (200, answer.encode())
+
+    ca = SimulatedCa(
+        now=lambda: datetime.now(UTC),
+        sleep=asyncio.sleep,
+        random=Random(8555),
+        fetch=fetch,
+        options=_OPTIONS,
+    )
+    ca.blocked_names.add(BLOCKED)
+    root = x509.load_pem_x509_certificate(ca.root_pem)
+    try:
+        yield Subject(SIMULATED_AS_BOULDER, ca, ca.directory_url, root, served, ca)
+    finally:
+        await ca.aclose()
+
+
+@asynccontextmanager
+async def pebble() -> AsyncIterator[Subject]:
+    """Real Pebble on loopback, and a web server that all names resolve to."""
+    served: dict[str, str] = {}
+    (http_port,) = free_ports(1)
+    async with _web_server(served, http_port):
+        with LocalCa(_PEBBLE_OPTIONS, http_port=http_port) as ca:
+            trust = ssl.create_default_context(cafile=str(ca.ca_bundle))
+            connector = aiohttp.TCPConnector(ssl=trust)
+            async with aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session:
+                root = x509.load_pem_x509_certificate(ca.root_pem())
+                yield Subject(PEBBLE_2_10_1, _Aiohttp(session), ca.directory_url, root, served)
+
+
+@asynccontextmanager
+async def _web_server(served: Mapping[str, str], port: int) -> AsyncIterator[None]:
+    """Answers http-01 for every name, from `served`."""
+
+    async def answer(request: web.Request) -> web.Response:
+        text = served.get(request.match_info["token"])
+        return web.Response(status=404) if text is None else web.Response(body=text.encode())
+
+    app = web.Application()
+    app.router.add_get("/.well-known/acme-challenge/{token}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+class _Aiohttp:
+    """The port Http, without anything that a client of acmeistio's does to be good."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def request(
+        self, method: str, url: str, *, headers: Mapping[str, str] = _NO_HEADERS, body: bytes = b""
+    ) -> HttpResponse:
+        """One request, within the session's timeout: a wedged Pebble fails the test."""
+        async with self._session.request(
+            method, url, headers=headers, data=body or None, allow_redirects=False
+        ) as response:
+            lower = {name.lower(): value for name, value in response.headers.items()}
+            return HttpResponse(response.status, lower, await response.read())

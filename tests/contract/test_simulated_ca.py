@@ -1,0 +1,402 @@
+"""What the simulated CA does beyond its contract: faults on demand, its own account, its time.
+
+All on a virtual clock: days pass in milliseconds.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from time import process_time
+from typing import Any
+
+import pytest
+
+from acmeistio.errors import Transient
+from tests.contract.raw_acme import RawClient, certificate_key, csr
+from tests.contract.raw_flow import authorization_of, http_01, poll, ready_order, serve
+from tests.simulated import ca as package
+from tests.simulated.ca import CaOptions, Resource, Rule, SimulatedCa
+
+pytestmark = pytest.mark.looptime
+
+START = datetime(2030, 1, 1, tzinfo=UTC)
+NAME = "www.example.com"
+PROFILE = "classic"
+DAY_SECONDS = 86_400
+
+
+def _now() -> datetime:
+    return START + timedelta(seconds=asyncio.get_running_loop().time())
+
+
+@dataclass
+class Scene:
+    """A CA and what the names serve: the token's answer, but none of `unreachable`."""
+
+    options: CaOptions = field(default_factory=CaOptions)
+    seed: int = 7
+    served: dict[str, str] = field(default_factory=dict)
+    fetched: list[str] = field(default_factory=list)
+    unreachable: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Start the CA."""
+        self.ca = SimulatedCa(
+            now=_now,
+            sleep=asyncio.sleep,
+            random=Random(self.seed),
+            fetch=self._fetch,
+            options=self.options,
+        )
+
+    async def _fetch(self, host: str, path: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        self.fetched.append(host)
+        assert headers["host"] == host
+        if host in self.unreachable:
+            raise OSError("no route to host")
+        answer = self.served.get(path.rpartition("/")[2])
+        return (404, b"") if answer is None else (200, answer.encode())
+
+    async def client(self) -> RawClient:
+        """A client with an account."""
+        client = await RawClient.at(self.ca, self.ca.directory_url)
+        await client.new_account()
+        return client
+
+    async def certified(self, client: RawClient, *names: str, profile: str = PROFILE) -> Any:
+        """The answer to finalize, when all names are proved."""
+        order = await ready_order(self.served, client, profile, *names)
+        return await client.post(order.json["finalize"], csr(certificate_key(), *names))
+
+    def broken(self) -> list[Rule]:
+        """The rules that the client broke."""
+        return [violation.rule for violation in self.ca.violations]
+
+
+# ── faults on demand ──────────────────────────────────────────────────────────────────────────────
+
+
+async def test_outage() -> None:
+    """Connections fail while it lasts; nothing is carried out."""
+    scene = Scene()
+    client = await scene.client()
+    scene.ca.outage = True
+    with pytest.raises(Transient):
+        await client.new_order(NAME)
+    assert scene.ca.orders == []
+    assert scene.ca.requests[-1].status is None
+    scene.ca.outage = False
+    assert (await client.new_order(NAME)).status == 201
+
+
+async def test_lost_reply() -> None:
+    """The request is carried out and nobody hears of it; others are as usual."""
+    scene = Scene()
+    client = await scene.client()
+    scene.ca.lose_reply(Resource.NEW_ORDER)
+    assert (await client.post(client.account_url)).status == 200
+    with pytest.raises(Transient):
+        await client.new_order(NAME)
+    (order,) = scene.ca.orders
+    assert scene.ca.requests_for(Resource.NEW_ORDER)[-1].reply_lost
+    assert (await client.new_order(NAME)).location.endswith(order.id)
+    assert scene.ca.orders == [order]
+
+
+async def test_rate_limit_on_demand() -> None:
+    """429 rateLimited with a nonce and Retry-After, as Boulder does."""
+    scene = Scene()
+    client = await scene.client()
+    scene.ca.refuse(Resource.NEW_ORDER, retry_after_seconds=60)
+    answer = await client.new_order(NAME)
+    assert (answer.status, answer.problem) == (429, "rateLimited")
+    assert answer.header("retry-after") == "60"
+    assert answer.nonce
+    assert scene.ca.orders == []
+
+
+async def test_busy_on_demand() -> None:
+    """503 comes from in front of the CA: it says nothing but Retry-After, not even a nonce."""
+    scene = Scene()
+    client = await scene.client()
+    scene.ca.refuse(status=503, retry_after_seconds=5)
+    answer = await client.post(client.account_url)
+    assert (answer.status, answer.header("retry-after"), answer.nonce) == (503, "5", "")
+
+
+async def test_restart_forgets_all_but_the_history() -> None:
+    """Accounts, orders and nonces are gone, validations under way stop (Pebble)."""
+    scene = Scene(CaOptions(validation_delay_seconds=(5, 5)))
+    client = await scene.client()
+    order = await client.new_order(NAME)
+    authorization = await authorization_of(client, order.json)
+    before = await client.post(serve(scene.served, client, authorization)["url"], {})
+    scene.ca.restart()
+    await asyncio.sleep(60)
+    assert scene.fetched == []
+    assert (await client.post(order.location, nonce=before.nonce)).problem == "accountDoesNotExist"
+    url, stale = client.directory["newAccount"], before.nonce
+    assert (await client.post(url, {}, by_jwk=True, nonce=stale)).problem == "badNonce"
+    assert (await client.new_account()).status == 201
+    assert (await client.post(order.location)).status == 404
+    assert (len(scene.ca.accounts), len(scene.ca.orders)) == (2, 1)
+
+
+async def test_good_nonces_are_refused_now_and_then() -> None:
+    """Half of them, if told so; an honest client breaks no rule by that."""
+    scene = Scene(CaOptions(nonce_reject_percent=50))
+    client = await RawClient.at(scene.ca, scene.ca.directory_url)
+    while (await client.new_account()).status != 201:
+        pass
+    refused = [(await client.post(client.account_url)).problem for _ in range(400)]
+    assert 150 < refused.count("badNonce") < 250
+    assert scene.broken() == []
+
+
+async def test_names_fail_as_told() -> None:
+    """A chosen problem for a name, whatever it serves; and a name that nobody can reach."""
+    scene = Scene(CaOptions(), unreachable={"dead.example.com"})
+    scene.ca.failing_validations["dns.example.com"] = "dns"
+    client = await scene.client()
+    for name, kind in (("dns.example.com", "dns"), ("dead.example.com", "connection")):
+        order = await client.new_order(name)
+        authorization = await authorization_of(client, order.json)
+        await client.post(serve(scene.served, client, authorization)["url"], {})
+        assert (await poll(client, order.location, "pending"))["status"] == "invalid"
+        problem = scene.ca.validations[-1].problem
+        assert problem
+        assert problem.kind == kind
+
+
+async def test_issuance_fails_as_told() -> None:
+    """An order may turn invalid after finalize, with the problem in its error (CAA at Boulder)."""
+    scene = Scene()
+    scene.ca.failing_issuances[NAME] = "caa"
+    client = await scene.client()
+    order = (await scene.certified(client, NAME)).json
+    assert (order["status"], order["error"]["type"][-4:]) == ("invalid", ":caa")
+    assert scene.ca.certificates == []
+
+
+# ── rules that clients break ──────────────────────────────────────────────────────────────────────
+
+
+async def test_nothing_is_broken_by_an_honest_client() -> None:
+    """From account to certificate without a violation."""
+    scene = Scene(CaOptions(issuance_delay_seconds=(1, 2), retry_after_order_seconds=3))
+    client = await scene.client()
+    finalized = await scene.certified(client, NAME, "www.example.org")
+    await asyncio.sleep(3)
+    order = await client.post(finalized.location)
+    assert (await client.post(order.json["certificate"])).status == 200
+    assert scene.broken() == []
+
+
+async def test_challenge_answered_once_too_often() -> None:
+    """Noticed when its authorization is final; a valid one is shown, an invalid one refused."""
+    scene = Scene()
+    client = await scene.client()
+    for name, status in (("good.example.com", 200), ("bad.example.com", 400)):
+        order = await client.new_order(name)
+        authorization = await authorization_of(client, order.json)
+        challenge = http_01(authorization)
+        if name.startswith("good"):
+            serve(scene.served, client, authorization)
+        await client.post(challenge["url"], {})
+        await poll(client, order.location, "pending")
+        assert (await client.post(challenge["url"], {})).status == status
+    assert scene.broken() == [Rule.CHALLENGE_ONCE, Rule.CHALLENGE_ONCE]
+    assert [max(c.posts for c in a.challenges) for o in scene.ca.orders for a in o.authorizations]
+
+
+async def test_challenge_answered_again_while_it_is_validated() -> None:
+    """Two validations run, as at Boulder; the first to end decides; no rule is broken."""
+    scene = Scene(CaOptions(validation_delay_seconds=(1, 9), remote_perspectives=0))
+    client = await scene.client()
+    order = await client.new_order(NAME)
+    authorization = await authorization_of(client, order.json)
+    challenge = serve(scene.served, client, authorization)
+    await client.post(challenge["url"], {})
+    await client.post(challenge["url"], {})
+    await asyncio.sleep(10)
+    assert (len(scene.fetched), len(scene.ca.validations)) == (2, 1)
+    assert scene.broken() == []
+
+
+async def test_asking_again_before_retry_after() -> None:
+    """Noticed where the client was told, at finalize for the order too; not afterwards."""
+    scene = Scene(CaOptions(issuance_delay_seconds=(60, 60), retry_after_order_seconds=10))
+    client = await scene.client()
+    finalized = await scene.certified(client, NAME)
+    await asyncio.sleep(5)
+    await client.post(finalized.location)
+    assert scene.broken() == [Rule.RETRY_AFTER]
+    await asyncio.sleep(10)
+    await client.post(finalized.location)
+    assert scene.broken() == [Rule.RETRY_AFTER]
+
+
+async def test_other_rules() -> None:
+    """A nonce twice, GET where it is not allowed, finalize too early, a CSR for other names."""
+    scene = Scene()
+    client = await scene.client()
+    nonce = await client.fresh_nonce()
+    await client.post(client.account_url, nonce=nonce)
+    await client.post(client.account_url, nonce=nonce)
+    await client.get(client.account_url)
+    order = await client.new_order("early.example.com")
+    await client.post(order.json["finalize"], csr(certificate_key(), "early.example.com"))
+    order = await ready_order(scene.served, client, PROFILE, NAME)
+    await client.post(order.json["finalize"], csr(certificate_key(), "other.example.com"))
+    assert scene.broken() == [
+        Rule.NONCE_ONCE,
+        Rule.WELL_FORMED,
+        Rule.FINALIZE_READY,
+        Rule.CSR_AS_ORDERED,
+    ]
+
+
+# ── time ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_everything_takes_its_time() -> None:
+    """Latency, validation and issuance last as long as the options say, on the clock given."""
+    options = CaOptions(
+        latency_seconds=(0.5, 0.5),
+        validation_delay_seconds=(10, 10),
+        issuance_delay_seconds=(100, 100),
+    )
+    scene = Scene(options)
+    client = await scene.client()
+    order = await client.new_order(NAME)
+    authorization = await authorization_of(client, order.json)
+    started = _now()
+    await client.post(serve(scene.served, client, authorization)["url"], {})
+    assert _now() - started == timedelta(seconds=1)
+    await asyncio.sleep(30)
+    assert (scene.ca.validations[0].at - started).total_seconds() == pytest.approx(20.5)
+    await client.post(order.json["finalize"], csr(certificate_key(), NAME))
+    assert (await client.post(order.location)).json["status"] == "processing"
+    await asyncio.sleep(100)
+    assert (await client.post(order.location)).json["status"] == "valid"
+
+
+async def test_remote_perspectives_look_later() -> None:
+    """An answer that is withdrawn once it was fetched is too early gone (facts: Boulder's VA)."""
+    scene = Scene(CaOptions(validation_delay_seconds=(5, 5), remote_perspectives=4))
+    client = await scene.client()
+    order = await client.new_order(NAME)
+    authorization = await authorization_of(client, order.json)
+    challenge = serve(scene.served, client, authorization)
+    await client.post(challenge["url"], {})
+    await asyncio.sleep(7)
+    scene.served.clear()
+    await asyncio.sleep(7)
+    assert scene.fetched == [NAME] * 5
+    assert (await client.post(order.location)).json["status"] == "invalid"
+
+
+async def test_things_expire() -> None:
+    """Orders and pending authorizations after 7 days, valid ones after 30."""
+    scene = Scene()
+    client = await scene.client()
+    await scene.certified(client, NAME)
+    order = await client.new_order("late.example.com")
+    await asyncio.sleep(8 * DAY_SECONDS)
+    assert (await client.post(order.location)).status == 404
+    assert (await client.post(order.json["authorizations"][0])).status == 404
+    again = await client.new_order("late.example.com")
+    assert again.location != order.location
+    assert (await client.new_order(NAME)).json["status"] == "ready"
+    await asyncio.sleep(23 * DAY_SECONDS)
+    assert (await client.new_order(NAME)).json["status"] == "pending"
+
+
+async def test_profiles() -> None:
+    """Each has its validity; authorizations are valid within one profile only (Boulder)."""
+    scene = Scene()
+    client = await scene.client()
+    for profile in ("classic", "tlsserver", "shortlived"):
+        assert (await client.new_order(NAME, profile=profile)).json["status"] == "pending"
+        await scene.certified(client, NAME, profile=profile)
+    hours = [
+        (c.leaf.not_valid_after_utc - c.leaf.not_valid_before_utc + timedelta(seconds=1))
+        for c in scene.ca.certificates
+    ]
+    assert hours == [timedelta(days=90), timedelta(days=45), timedelta(hours=160)]
+
+
+async def test_instant_issuance_is_valid_at_once() -> None:
+    """Without a delay, finalize answers a valid order: `processing` is never seen (§7.4)."""
+    scene = Scene()
+    finalized = await scene.certified(await scene.client(), NAME)
+    assert finalized.json["status"] == "valid"
+    assert finalized.json["certificate"]
+
+
+# ── policy, chance, speed, independence ───────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("no-dots",),
+        ("under_score.example.com",),
+        ("dot.at.end.",),
+        ("10.1.2.3",),
+        (f"{'a' * 64}.example.com",),
+        ("-hyphen.example.com",),
+        ("*.example.com", "www.example.com"),
+        tuple(f"n{number}.example.com" for number in range(101)),
+    ],
+)
+async def test_names_that_no_public_ca_takes(names: tuple[str, ...]) -> None:
+    """One bad name is `malformed` by itself, as at Boulder (policy/pa.go)."""
+    scene = Scene()
+    answer = await (await scene.client()).new_order(*names)
+    assert (answer.status, answer.problem) == (400, "malformed")
+
+
+async def test_equal_seeds_make_equal_runs() -> None:
+    """Tokens, serial numbers, even the certificates' bytes."""
+
+    async def run(seed: int) -> tuple[list[str], list[bytes]]:
+        scene = Scene(seed=seed)
+        client = await scene.client()
+        order = await ready_order(scene.served, client, PROFILE, NAME)
+        await client.post(order.json["finalize"], request)
+        return list(scene.served), [certificate.chain for certificate in scene.ca.certificates]
+
+    request = csr(certificate_key(), NAME)
+    first, second, other = await run(1), await run(1), await run(2)
+    assert first == second
+    assert (len(first[0]), len(first[1])) == (1, 1)
+    assert first[0] != other[0]
+    assert first[1] != other[1]
+
+
+async def test_speed() -> None:
+    """A whole certificate, raw client included, stays affordable for years of simulation."""
+    scene = Scene(CaOptions(remote_perspectives=0))
+    client = await scene.client()
+    started, count = process_time(), 50
+    for number in range(count):
+        await scene.certified(client, f"n{number}.example.com")
+    assert len(scene.ca.certificates) == count
+    assert (process_time() - started) / count < 0.05
+
+
+def test_independence() -> None:
+    """The judge imports no more of the judged than the port and its exception."""
+    allowed = {"acmeistio.ports", "acmeistio.errors"}
+    for path in Path(*package.__path__).glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            module = node.module if isinstance(node, ast.ImportFrom) else None
+            if module and module.startswith("acmeistio"):
+                assert module in allowed, f"{path.name} imports {module}"
