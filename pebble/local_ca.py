@@ -185,6 +185,11 @@ class LocalCa:
         self._pebble.kill()
 
     @property
+    def alive(self) -> bool:
+        """Whether both processes run."""
+        return self._dns.alive and self._pebble.alive
+
+    @property
     def directory_url(self) -> str:
         """The ACME directory."""
         return f"https://localhost:{self._ports.directory}/dir"
