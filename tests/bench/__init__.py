@@ -1,0 +1,1 @@
+"""How fast acmeistio is, beside a bare client: `python -m tests.bench`. Asserts nothing."""
