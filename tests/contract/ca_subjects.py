@@ -97,13 +97,14 @@ _OPTIONS = CaOptions(
 
 @dataclass(frozen=True)
 class Subject:
-    """A CA under test; `served` is what every name answers, by token."""
+    """A CA under test; `served` is what every name answers, by token, `statuses` how if not 200."""
 
     habits: Habits
     http: Http
     directory_url: str
     root: x509.Certificate
     served: dict[str, str]
+    statuses: dict[str, int]
     simulated: SimulatedCa | None = None
 
 
@@ -111,10 +112,13 @@ class Subject:
 async def simulated() -> AsyncIterator[Subject]:
     """The simulated CA, in real time, so that both are judged by the same clock."""
     served: dict[str, str] = {}
+    statuses: dict[str, int] = {}
 
     async def fetch(_host: str, path: str, _headers: Mapping[str, str]) -> tuple[int, bytes]:
-        answer = served.get(path.rpartition("/")[2])
-        return (404, b"") if answer is None else (200, answer.encode())
+        token = path.rpartition("/")[2]
+        if token not in served:
+            return 404, b""
+        return statuses.get(token, 200), served[token].encode()
 
     ca = SimulatedCa(
         now=lambda: datetime.now(UTC),
@@ -126,7 +130,7 @@ async def simulated() -> AsyncIterator[Subject]:
     ca.blocked_names.add(BLOCKED)
     root = x509.load_pem_x509_certificate(ca.root_pem)
     try:
-        yield Subject(SIMULATED_AS_BOULDER, ca, ca.directory_url, root, served, ca)
+        yield Subject(SIMULATED_AS_BOULDER, ca, ca.directory_url, root, served, statuses, ca)
     finally:
         await ca.aclose()
 
@@ -135,23 +139,29 @@ async def simulated() -> AsyncIterator[Subject]:
 async def pebble() -> AsyncIterator[Subject]:
     """Real Pebble on loopback, and a web server that all names resolve to."""
     served: dict[str, str] = {}
+    statuses: dict[str, int] = {}
     (http_port,) = free_ports(1)
-    async with _web_server(served, http_port):
+    async with _web_server(served, statuses, http_port):
         with LocalCa(_PEBBLE_OPTIONS, http_port=http_port) as ca:
             trust = ssl.create_default_context(cafile=str(ca.ca_bundle))
             connector = aiohttp.TCPConnector(ssl=trust)
             async with aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session:
                 root = x509.load_pem_x509_certificate(ca.root_pem())
-                yield Subject(PEBBLE_2_10_1, _Aiohttp(session), ca.directory_url, root, served)
+                http = _Aiohttp(session)
+                yield Subject(PEBBLE_2_10_1, http, ca.directory_url, root, served, statuses)
 
 
 @asynccontextmanager
-async def _web_server(served: Mapping[str, str], port: int) -> AsyncIterator[None]:
-    """Answers http-01 for every name, from `served`."""
+async def _web_server(
+    served: Mapping[str, str], statuses: Mapping[str, int], port: int
+) -> AsyncIterator[None]:
+    """Answers http-01 for every name, from `served` and `statuses`."""
 
     async def answer(request: web.Request) -> web.Response:
-        text = served.get(request.match_info["token"])
-        return web.Response(status=404) if text is None else web.Response(body=text.encode())
+        token = request.match_info["token"]
+        if token not in served:
+            return web.Response(status=404)
+        return web.Response(status=statuses.get(token, 200), body=served[token].encode())
 
     app = web.Application()
     app.router.add_get("/.well-known/acme-challenge/{token}", answer)

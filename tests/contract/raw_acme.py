@@ -156,6 +156,13 @@ def csr(key: ec.EllipticCurvePrivateKey, *names: str) -> dict[str, str]:
     return {"csr": encode_b64jose(request.public_bytes(Encoding.DER))}
 
 
+def forged_csr(key: ec.EllipticCurvePrivateKey, *names: str) -> dict[str, str]:
+    """The same with a signature that is not the key's."""
+    der = bytearray(decode_b64jose(csr(key, *names)["csr"]))
+    der[-1] ^= 1
+    return {"csr": encode_b64jose(bytes(der))}
+
+
 def _encoded(payload: object) -> bytes:
     if payload is None:
         return b""

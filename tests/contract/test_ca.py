@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.contract import ca_subjects
 from tests.contract.ca_subjects import BLOCKED, PROFILE, RETRY_AFTER_SECONDS, Subject
-from tests.contract.raw_acme import HEADERS, RawClient, certificate_key, csr
+from tests.contract.raw_acme import HEADERS, RawClient, certificate_key, csr, forged_csr
 from tests.contract.raw_flow import (
     authorization_of,
     authorizations_of,
@@ -160,7 +160,8 @@ async def test_user_agent_is_required(client: RawClient) -> None:
 async def test_resources_are_not_for_get(client: RawClient, names: Iterator[str]) -> None:
     """An order is read by POST-as-GET, for it is nobody else's business (§6.3)."""
     order = await client.new_order(next(names), profile=PROFILE)
-    assert (await client.get(order.location)).status == 405
+    for method in ("GET", "PUT"):
+        assert (await client.get(order.location, method=method)).status == 405
     assert (await client.post(order.location)).status == 200
 
 
@@ -386,6 +387,18 @@ async def test_wrong_key_authorization(
     assert (await poll(client, order.location, "pending"))["status"] == "invalid"
 
 
+async def test_key_authorization_comes_with_200(
+    subject: Subject, client: RawClient, names: Iterator[str]
+) -> None:
+    """The right body with any other status proves nothing (§8.3; Boulder and Pebble: exactly)."""
+    order = await client.new_order(next(names), profile=PROFILE)
+    authorization = await authorization_of(client, order.json)
+    challenge = serve(subject.served, client, authorization)
+    subject.statuses[challenge["token"]] = 203
+    await client.post(challenge["url"], {})
+    assert (await poll(client, order.location, "pending"))["status"] == "invalid"
+
+
 async def test_white_space_after_the_key_authorization(
     subject: Subject, client: RawClient, names: Iterator[str]
 ) -> None:
@@ -474,6 +487,18 @@ async def test_csr_with_the_account_key(
     assert (await client.post(order.location)).json["status"] == "ready"
     finalized = await client.post(order.json["finalize"], csr(certificate_key(), name))
     assert (await finish(client, order, finalized))["status"] == "valid"
+
+
+async def test_csr_that_nobody_signed(
+    subject: Subject, client: RawClient, names: Iterator[str]
+) -> None:
+    """Its signature proves that the key is the client's: badCSR, and the order stays ready."""
+    name = next(names)
+    order = await ready_order(subject.served, client, PROFILE, name)
+    request = forged_csr(certificate_key(), name)
+    answer = await client.post(order.json["finalize"], request)
+    assert (answer.status, answer.problem) == (400, "badCSR")
+    assert (await client.post(order.location)).json["status"] == "ready"
 
 
 async def test_csr_that_is_none(subject: Subject, client: RawClient, names: Iterator[str]) -> None:

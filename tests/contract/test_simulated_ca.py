@@ -363,6 +363,24 @@ async def test_names_that_no_public_ca_takes(names: tuple[str, ...]) -> None:
     assert (answer.status, answer.problem) == (400, "malformed")
 
 
+async def test_nothing_comes_in_an_order_to_rely_on() -> None:
+    """Identifiers and authorizations are shuffled anew, each by itself (§7.4, as Pebble does)."""
+    scene = Scene()
+    client = await scene.client()
+    order = await client.new_order(*(f"n{number}.example.com" for number in range(5)))
+    shown = [(await client.post(order.location)).json for _ in range(20)]
+    assert len({str(each["identifiers"]) for each in shown}) > 1
+    assert len({str(each["authorizations"]) for each in shown}) > 1
+
+
+async def test_retry_after_has_two_forms() -> None:
+    """Seconds and dates, by chance, as at Pebble."""
+    scene = Scene(CaOptions(issuance_delay_seconds=(9, 9), retry_after_order_seconds=3))
+    client = await scene.client()
+    forms = [await scene.certified(client, f"n{number}.example.com") for number in range(20)]
+    assert {each.header("retry-after").isdigit() for each in forms} == {True, False}
+
+
 async def test_equal_seeds_make_equal_runs() -> None:
     """Tokens, serial numbers, even the certificates' bytes."""
 
