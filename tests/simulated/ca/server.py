@@ -38,6 +38,9 @@ from tests.simulated.ca.world import World
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _JOSE = "application/jose+json"
+_TRANSPORTS_OWN = "acmeistio"
+"""The port leaves User-Agent to the transport; only an empty one is seen to be missing."""
+
 _NONCE_BYTES = 16
 _REMEMBERED_REQUESTS = 100_000
 
@@ -231,7 +234,7 @@ class SimulatedCa:
 
     def _handle(self, request: Request, headers: Mapping[str, str], body: bytes) -> Reply:
         resource, name = self._urls.parse(request.url)
-        if not headers.get("user-agent"):
+        if headers.get("user-agent", _TRANSPORTS_OWN) == "":
             raise malformed("All requests MUST include a User-Agent header")
         if not resource:
             raise not_found("resource")
