@@ -22,7 +22,7 @@ class _Hello(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:  # the library's name
         host = self.headers.get("Host", "")
-        body = f"Hello from {self.server.called} at {host}{self.path}\n".encode()
+        body = f"Hello from {self.server.called}\nhost {host}, path {self.path}\n".encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/plain; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))

@@ -1,0 +1,261 @@
+"""`pebble/demo`: from an annotated manifest to HTTPS that renews, told on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pebble import envoy
+from pebble.processes import CACHE, CHECKOUT, ChildFailed, tail
+from pebble.progress import Progress, StepFailed
+from pebble.stage import SAMPLE, Stage
+from pebble.visitor import NotServed, Served, Visitor
+
+DESCRIPTION = """\
+Two helloworld backends, Envoy as ingress gateway, Pebble as CA, and acmeistio with the manifest
+deploy/examples/helloworld.yaml: gets a certificate for its hosts, adds a third one by editing an
+annotation, renews without a dropped request. All on loopback; seconds once set up.
+"""
+
+HOSTS = ("www.mydomain.com", "mobile.mydomain.com")
+NEW_HOST = "shop.mydomain.com"
+AS_SHIPPED = 'acmeistio.io/tls: "true"'
+EDITED = f"acmeistio.io/domains: {', '.join((*HOSTS, NEW_HOST))}"
+RENEW = "acmeistio.io/renew-requested-at"
+
+WITHOUT_ENVOY = """\
+Without Envoy: Pebble asks acmeistio's challenge port itself, and certificates are verified
+from the files that a server would read."""
+
+SEEN_SECONDS = 20.0
+POLL_SECONDS = 0.05
+CERTIFICATES_OF_A_RENEWAL = 2
+AFTERWARDS_SECONDS = 1.0
+"""How long the visitor stays after the renewal."""
+
+
+class Story:
+    """The chapters, in the order in which they are told."""
+
+    def __init__(self, stage: Stage, tell: Progress) -> None:
+        self._stage = stage
+        self._tell = tell
+        self._view = stage.view
+
+    def tell(self) -> None:
+        """All of it. Raises StepFailed."""
+        self._set_up()
+        self._first_certificate()
+        self._third_domain()
+        self._renewal()
+        self._summary()
+
+    def _set_up(self) -> None:
+        stage, tell = self._stage, self._tell
+        tell.chapter("The stage")
+        with tell.step("Backends: helloworld-v1, helloworld-v2"):
+            stage.start_backends()
+        with tell.step("Pebble, an ACME CA") as step:
+            stage.start_ca()
+            step.found(f"Pebble, an ACME CA: {stage.ca.directory_url}")
+        if not stage.with_envoy:
+            tell.note(WITHOUT_ENVOY)
+            return
+        with tell.step("Envoy, the ingress gateway"):
+            stage.start_envoy()
+        self._see_refused(HOSTS[0])
+
+    def _first_certificate(self) -> None:
+        tell = self._tell
+        tell.chapter(f"One annotation in {SAMPLE.relative_to(CHECKOUT)}")
+        tell.note(AS_SHIPPED)
+        with tell.step("acmeistio starts"):
+            self._stage.start_acmeistio()
+        for host in HOSTS:
+            self._see(host, lambda _: True)
+
+    def _third_domain(self) -> None:
+        tell = self._tell
+        tell.chapter("A third domain, by editing that annotation")
+        self._see_refused(NEW_HOST)
+        tell.note(f"- {AS_SHIPPED}\n+ {EDITED}")
+        self._stage.annotate_manifest(AS_SHIPPED, EDITED)
+        for host in (NEW_HOST, *HOSTS):
+            self._see(host, lambda served: NEW_HOST in served.names)
+
+    def _renewal(self) -> None:
+        tell = self._tell
+        tell.chapter("A renewal, asked for by an annotation on the Secret")
+        before = self._view.look(HOSTS[0])
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        tell.note(f"{RENEW}: {now}")
+        with Visitor(self._view, HOSTS[0]) as visitor:
+            self._stage.annotate_secret(RENEW, now)
+            self._see(HOSTS[0], lambda served: served.serial != before.serial)
+            with tell.step("A visitor sees nothing of it") as step:
+                time.sleep(AFTERWARDS_SECONDS)
+                _expect_good(visitor)
+                step.found(
+                    f"A visitor: {visitor.requests} connections meanwhile, none failed,"
+                    " both serials seen"
+                )
+
+    def _summary(self) -> None:
+        ca = self._stage.ca
+        how = "served over HTTPS" if self._stage.with_envoy else "covered"
+        self._tell.chapter("Summary")
+        self._tell.note(
+            f"{len(HOSTS) + 1} hosts {how} from one Secret, verified against Pebble's root.\n"
+            f"Pebble counted {ca.count('accounts')} account, {ca.count('orders')} orders,"
+            f" {ca.count('certificates')} certificates."
+        )
+
+    def _see(self, host: str, as_wanted: Callable[[Served], bool]) -> None:
+        """A step: wait until a host is served as wanted."""
+        name = self._view.name(host)
+        with self._tell.step(f"{name} is served") as step:
+            served = self._wait(host, as_wanted)
+            step.found(f"{name}  {served.said}  serial {served.serial[:8]}")
+
+    def _see_refused(self, host: str) -> None:
+        """A step: a host has no certificate yet."""
+        name = self._view.name(host)
+        with self._tell.step(f"{name} has no certificate yet") as step:
+            try:
+                self._view.look(host)
+            except NotServed as error:
+                step.found(f"{name}: refused ({error})")
+            else:
+                raise ValueError("it is served already")
+
+    def _wait(self, host: str, as_wanted: Callable[[Served], bool]) -> Served:
+        deadline = time.monotonic() + SEEN_SECONDS
+        why_not = "the old certificate is served"
+        while time.monotonic() < deadline and self._stage.alive:
+            try:
+                served = self._view.look(host)
+            except NotServed as error:
+                why_not = str(error)
+            else:
+                if as_wanted(served):
+                    return served
+            time.sleep(POLL_SECONDS)
+        if not self._stage.alive:
+            raise NotServed("a process of the demo has ended")
+        raise NotServed(f"not within {SEEN_SECONDS:.0f} s: {why_not}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Tell the story; 0 when every step has worked."""
+    wanted = _parser().parse_args(arguments)
+    with_envoy = envoy.available() and not wanted.without_envoy
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with _fresh_folder() as folder, Stage(folder, with_envoy=with_envoy) as stage:
+            return _play(stage, Progress(), keep=wanted.keep)
+    except BlockingIOError:
+        print("Another demo runs in this checkout.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nEnded.")
+        return 0 if wanted.keep else 130
+
+
+def _play(stage: Stage, tell: Progress, *, keep: bool) -> int:
+    begin = time.monotonic()
+    tell.title("acmeistio: from an annotated manifest to HTTPS that renews")
+    try:
+        Story(stage, tell).tell()
+    except StepFailed as error:
+        print(_account_of(error, stage), file=sys.stderr)
+        return 1
+    tell.note(f"It took {time.monotonic() - begin:.0f} s. Logs: {_short(stage.folder)}/*.log")
+    if keep:
+        tell.chapter("It goes on running; Ctrl-C ends it")
+        tell.note(_to_try(stage))
+        while stage.alive:
+            time.sleep(POLL_SECONDS)
+        print("A process of the demo has ended.", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pebble/demo",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--keep", action="store_true", help="leave it running until Ctrl-C, and say what to try"
+    )
+    parser.add_argument(
+        "--without-envoy", action="store_true", help="as on machines for which there is no Envoy"
+    )
+    return parser
+
+
+@contextmanager
+def _fresh_folder() -> Iterator[Path]:
+    """The demo's folder, empty; its logs stay afterwards. Raises BlockingIOError when in use."""
+    folder = CACHE / "demo"
+    with (CACHE / "demo.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        yield folder
+
+
+def _expect_good(visitor: Visitor) -> None:
+    if visitor.failures:
+        raise NotServed(
+            f"{len(visitor.failures)} of {visitor.requests} requests failed: {visitor.failures[0]}"
+        )
+    if len(visitor.serials) != CERTIFICATES_OF_A_RENEWAL:
+        raise NotServed(f"the visitor saw the serials {', '.join(visitor.serials)}")
+
+
+def _account_of(error: StepFailed, stage: Stage) -> str:
+    """What did not work, with the end of the log that says most about it."""
+    cause = error.__cause__
+    if isinstance(cause, ChildFailed):  # its message has the log
+        return f"\n{error}: {cause}"
+    log = stage.acmeistio_log
+    return f"\n{error}: {cause}\n--- {_short(log)}\n{tail(log)}"
+
+
+def _to_try(stage: Stage) -> str:
+    """Commands for the running demo."""
+    curls = "\n".join(_curl(stage, host) for host in (*HOSTS, NEW_HOST)) if stage.with_envoy else ""
+    return f"""\
+{curls}
+Add a name of *.mydomain.com to the annotation, save, and ask for it:
+  $EDITOR {_short(stage.manifest)}
+Renew, by any new value of {RENEW} under annotations:
+  $EDITOR {_short(stage.secret)}
+Watch acmeistio:
+  tail -f {_short(stage.acmeistio_log)}"""
+
+
+def _curl(stage: Stage, host: str) -> str:
+    port = stage.https_port
+    return (
+        f"  curl --cacert {_short(stage.root)} --resolve {host}:{port}:127.0.0.1"
+        f" https://{host}:{port}/"
+    )
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(CHECKOUT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
