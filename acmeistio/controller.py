@@ -40,6 +40,10 @@ LONGEST_GATHER_SECONDS = 1.0
 Ingresses applied together become one order."""
 
 BETWEEN_LOOKS_SECONDS = 0.05
+LOOKS_SHARE = 5.0
+"""Between two looks lies at least the first, and this many times what a look takes: while many
+orders end, looking stays a small part of the work."""
+
 LONGEST_SLEEP_SECONDS = 300.0
 """A clock that jumped, or a change that nobody told of, is noticed after this at the latest."""
 
@@ -96,10 +100,13 @@ class Controller:
         self._wake = asyncio.Event()
         self._changes = 0
         self._listings: dict[str, Listing] = {}
+        self._found: dict[int, tuple[Manifest, Found]] = {}
+        self._controllers: dict[str, str] = {}
         self._remembered: dict[Target, Issued] = {}
         self._working: dict[Target, asyncio.Task[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._errors: dict[Target, Defect] = {}
+        self._look_seconds = 0.0
         self.last_look_at = clock.monotonic()
 
     async def run(self) -> None:
@@ -128,6 +135,7 @@ class Controller:
 
     async def _look_and_act(self, term: Term) -> None:
         """One pass. What can't be looked at now is looked at again soon."""
+        began = self._clock.monotonic()
         try:
             current, held = await self._look(term)
         except Transient as error:
@@ -137,6 +145,7 @@ class Controller:
         self._act(current, held, term)
         self._journal.looked(current)
         self.last_look_at = self._clock.monotonic()
+        self._look_seconds = self.last_look_at - began
         if current.look_again_at:
             self._wake_after((current.look_again_at - self._clock.now()).total_seconds())
 
@@ -165,14 +174,8 @@ class Controller:
     async def _declarations(self) -> tuple[tuple[Declaration, ...], set[Defect], bool]:
         """What all objects declare, the Defects, and whether every kind could be read."""
         classes = await self._listing("IngressClass")
-        controllers = {
-            untrusted.reference(c).name: untrusted.text(
-                untrusted.mapping(c, "spec").get("controller")
-            )
-            for c in classes.manifests
-        }
         ingresses = await self._listing("Ingress")
-        found = [self._found(manifest, controllers) for manifest in ingresses.manifests]
+        found = self._read(ingresses, _controllers(classes))
         troubles = {
             Defect(trouble.subject, trouble.code, trouble.facts)
             for listing in (classes, ingresses)
@@ -184,10 +187,20 @@ class Controller:
             classes.complete and ingresses.complete,
         )
 
-    def _found(self, manifest: Manifest, controllers: Mapping[str, str]) -> Found:
+    def _read(self, ingresses: Listing, controllers: dict[str, str]) -> list[Found]:
+        """What each object declares; one that is the same as at the last look is not read again."""
+        known = self._found if controllers == self._controllers else {}
+        self._controllers = controllers
+        self._found = {
+            id(manifest): known.get(id(manifest)) or (manifest, self._read_one(manifest))
+            for manifest in ingresses.manifests
+        }
+        return [found for _, found in self._found.values()]
+
+    def _read_one(self, manifest: Manifest) -> Found:
         """What one object declares; a mistake of ours in reading it stays with that object."""
         try:
-            return ingress.declarations(manifest, controllers, self._installation)
+            return ingress.declarations(manifest, self._controllers, self._installation)
         except Exception as error:  # noqa: BLE001  # a bulkhead: the rest goes on
             ref = untrusted.reference(manifest)
             self._journal.failed(f"reading {ref}", error)
@@ -286,8 +299,18 @@ class Controller:
             seen = self._changes
             await self._clock.sleep(GATHER_SECONDS)
             gathered += GATHER_SECONDS
-        await self._clock.sleep(BETWEEN_LOOKS_SECONDS)
+        await self._clock.sleep(max(BETWEEN_LOOKS_SECONDS, LOOKS_SHARE * self._look_seconds))
         self._wake.clear()
+
+
+def _controllers(classes: Listing) -> dict[str, str]:
+    """Which controller each IngressClass belongs to."""
+    return {
+        untrusted.reference(manifest).name: untrusted.text(
+            untrusted.mapping(manifest, "spec").get("controller")
+        )
+        for manifest in classes.manifests
+    }
 
 
 def _internal(ref: ObjectRef, error: BaseException) -> Defect:

@@ -162,8 +162,10 @@ class Issuing:
         facts = issued_facts(spec, bundle, issuer, marks.renew_requested_at)
         await self._store(spec, bundle, facts, term)
         names = bundle.leaf.names
-        await self._write_down(lambda ledger: ledger.issued(spec.target, issuer.name, names), term)
-        await self._keys.forget(frozenset({url}), term)
+        await asyncio.gather(
+            self._write_down(lambda ledger: ledger.issued(spec.target, issuer.name, names), term),
+            self._keys.forget(url, term),
+        )
         return Issued(bundle, facts)
 
     async def _obtain(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import ssl
+import urllib.parse
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,7 +40,12 @@ class AiohttpTransport:
         session = self._opened()
         try:
             async with session.request(
-                method, url, headers=headers, data=body or None, allow_redirects=False
+                method,
+                url,
+                headers=headers,
+                data=body or None,
+                allow_redirects=False,
+                proxy=_proxy(urllib.parse.urlsplit(url).hostname or ""),
             ) as response:
                 return HttpResponse(
                     response.status,
@@ -60,7 +68,6 @@ class AiohttpTransport:
                 timeout=TIMEOUT,
                 headers={"User-Agent": USER_AGENT, "Accept-Language": "en"},
                 cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=True,
             )
         return self._session
 
@@ -75,6 +82,17 @@ def _ssl_context(ca_bundle: str | None) -> ssl.SSLContext:
             f"the CA bundle {ca_bundle} is not a readable PEM file of certificates "
             f"({error.strerror or type(error).__name__})"
         ) from error
+
+
+@functools.lru_cache(maxsize=64)
+def _proxy(host: str) -> str | None:
+    """The proxy that the environment names for an HTTPS host (HTTPS_PROXY, NO_PROXY).
+
+    aiohttp's own trust_env asks anew for each request, in a thread.
+    """
+    if urllib.request.proxy_bypass(host):
+        return None
+    return urllib.request.getproxies().get("https")
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:

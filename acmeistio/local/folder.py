@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import contextlib
+import functools
+import os
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import watchfiles
@@ -18,6 +22,15 @@ WATCH_STEP_MILLISECONDS = 20
 WATCH_DEBOUNCE_MILLISECONDS = 100
 """Changes within these are told of together; the controller gathers on top of it."""
 
+OUTPUTS_AT_ONCE = 10
+
+NAMESPACE_DEPTH = 2
+"""`<namespace>/<file>`: where objects lie in the state folder."""
+
+RESCAN_SECONDS = 30.0
+"""The folders are read anew after this even if no change was noticed: some file systems tell
+of none."""
+
 
 class FolderObjects:
     """Objects as files. Of kinds that acmeistio writes, the state folder's count first."""
@@ -28,16 +41,30 @@ class FolderObjects:
         self._manifests = ManifestFolder(manifests)
         self._manifests_root = manifests.resolve()
         self._state = StateFolder(state.resolve())
+        self._state_prefix = f"{state.resolve()}{os.sep}"
         self._outputs = Outputs(state.resolve())
         self._workers = workers
         self._leadership = leadership
         self._changed = asyncio.Event()
+        self._to_make: dict[Path, None] = {}
+        self._asked = asyncio.Event()
+        self._listings: dict[str, Listing] = {}
+        self._read_at = -RESCAN_SECONDS
 
     async def listing(self, kind: str) -> Listing:
-        """See Objects.listing."""
-        declared = await self._workers.run(lambda: self._manifests.listing(kind))
-        stored = await self._workers.run(lambda: self._stored(kind))
-        return Listing((*stored, *declared.manifests), declared.complete, declared.troubles)
+        """See Objects.listing. Between changes that were noticed, the answer is the same."""
+        if time.monotonic() - self._read_at > RESCAN_SECONDS:
+            self._listings, self._read_at = {}, time.monotonic()
+            await self._workers.run(self._manifests.refresh)
+        if kind not in self._listings:
+            self._listings[kind] = await self._workers.run(lambda: self._all(kind))
+        return self._listings[kind]
+
+    def _all(self, kind: str) -> Listing:
+        declared = self._manifests.listing(kind)
+        stored = [self._state.read(path) for path in self._state.paths(kind)]
+        manifests = [manifest for manifest in stored if manifest is not None]
+        return Listing((*manifests, *declared.manifests), True, declared.troubles)
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """See Objects.get."""
@@ -49,15 +76,23 @@ class FolderObjects:
 
     async def create(self, manifest: Manifest, term: Term) -> Manifest:
         """See Objects.create."""
-        self._require(term)
-        path = self._path(manifest)
-        return await self._workers.run(lambda: self._put_out(self._state.create(path, manifest)))
+        return await self._write(self._state.create, manifest, term)
 
     async def update(self, manifest: Manifest, term: Term) -> Manifest:
         """See Objects.update."""
-        self._require(term)
-        path = self._path(manifest)
-        return await self._workers.run(lambda: self._put_out(self._state.update(path, manifest)))
+        return await self._write(self._state.update, manifest, term)
+
+    async def _write(
+        self, write: Callable[[Path, Manifest], Manifest], manifest: Manifest, term: Term
+    ) -> Manifest:
+        if not self._leadership.holds(term):
+            raise NotLeader(f"{term} is over")
+        metadata = manifest["metadata"]
+        path = self._state.path(manifest["kind"], metadata["namespace"], metadata["name"])
+        self._listings.pop(manifest["kind"], None)
+        written = await self._workers.run(lambda: write(path, manifest))
+        self._remake(path)
+        return written
 
     async def changed(self) -> None:
         """See Objects.changed."""
@@ -65,65 +100,73 @@ class FolderObjects:
         self._changed.clear()
 
     async def watch(self) -> None:
-        """Notice changes for ever, and put right the files made from Secrets."""
+        """Notice changes, and keep the files made from Secrets what they should be, for ever."""
         self._state.root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        await self._workers.run(lambda: self._repair(self._state.paths("Secret")))
-        async for changes in watchfiles.awatch(
-            self._manifests_root,
-            self._state.root,
-            step=WATCH_STEP_MILLISECONDS,
-            debounce=WATCH_DEBOUNCE_MILLISECONDS,
-            watch_filter=None,
-            ignore_permission_denied=True,
-        ):
-            await self._noticed({Path(path) for _, path in changes})
+        for path in self._state.paths("Secret"):
+            self._remake(path)
+        making = asyncio.ensure_future(self._make_outputs())
+        try:
+            async for changes in watchfiles.awatch(
+                self._manifests_root,
+                self._state.root,
+                step=WATCH_STEP_MILLISECONDS,
+                debounce=WATCH_DEBOUNCE_MILLISECONDS,
+                watch_filter=None,
+                ignore_permission_denied=True,
+            ):
+                self._noticed({path for _, path in changes})
+        finally:
+            making.cancel()
+            await asyncio.wait({making})
+            self._make(self._to_make)
 
-    async def _noticed(self, paths: set[Path]) -> None:
-        ours = {path for path in paths if path.is_relative_to(self._state.root)}
+    def _remake(self, path: Path) -> None:
+        """Have the files that are made from an object looked at."""
+        self._to_make[path] = None
+        self._asked.set()
+
+    async def _make_outputs(self) -> None:
+        """One Secret after the other, beside everything else: a burst of orders goes first."""
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            while self._to_make:
+                batch = dict.fromkeys(list(self._to_make)[:OUTPUTS_AT_ONCE])
+                for path in batch:
+                    del self._to_make[path]
+                await self._workers.run(functools.partial(self._make, batch))
+
+    def _make(self, paths: Iterable[Path]) -> None:
+        for path in paths:
+            # What the disk refuses now is tried again when the folder is noticed next.
+            with contextlib.suppress(Transient):
+                secret = self._state.read(path)
+                if secret is not None and secret.get("kind") == "Secret":
+                    self._outputs.ensure(secret)
+
+    def _noticed(self, paths: set[str]) -> None:
+        """Text, not Path: every write of ours comes by here too, several times."""
+        ours = {path for path in paths if path.startswith(self._state_prefix)}
         if paths - ours or any(self._is_news(path) for path in ours):
+            self._read_at = -RESCAN_SECONDS
             self._changed.set()
-        secrets = {path for path in map(self._secret_of, ours) if path}
-        await self._workers.run(lambda: self._repair(secrets))
+        for owner in {self._owner(path) for path in ours}:
+            if owner:
+                self._remake(self._state.path("Secret", *owner))
 
-    def _is_news(self, path: Path) -> bool:
+    def _is_news(self, path: str) -> bool:
         """Whether a file of the state folder holds an object and was changed by others."""
+        parts = path.removeprefix(self._state_prefix).split("/")
         return (
-            path.suffix == ".yaml"
-            and path.parent.parent == self._state.root
-            and (not path.name.startswith(".") and not self._state.peek(path)[0])
+            len(parts) == NAMESPACE_DEPTH
+            and parts[1].endswith(".yaml")
+            and not parts[1].startswith(".")
+            and not self._state.peek(path)[0]
         )
 
-    def _secret_of(self, path: Path) -> Path | None:
-        """The Secret's file that a changed file belongs to."""
-        parts = path.relative_to(self._state.root).parts
-        if len(parts) < 2:  # noqa: PLR2004  # the namespace's folder itself
+    def _owner(self, path: str) -> tuple[str, str] | None:
+        """Namespace and name of the Secret that a changed file belongs to."""
+        parts = path.removeprefix(self._state_prefix).split("/")
+        if len(parts) < NAMESPACE_DEPTH or any(part.startswith(".") for part in parts[1:]):
             return None
-        name = parts[1].removesuffix(".sds.json").removesuffix(".secret.yaml")
-        return self._state.path("Secret", parts[0], name) if not name.startswith(".") else None
-
-    def _repair(self, paths: Iterable[Path]) -> None:
-        for path in paths:
-            try:
-                secret = self._state.read(path)
-                if secret is not None:
-                    self._put_out(secret)
-            except Transient:
-                # The write that this would have been is made again with the next change.
-                continue
-
-    def _put_out(self, manifest: Manifest) -> Manifest:
-        if manifest.get("kind") == "Secret":
-            self._outputs.ensure(manifest)
-        return manifest
-
-    def _stored(self, kind: str) -> list[Manifest]:
-        manifests = map(self._state.read, self._state.paths(kind))
-        return [manifest for manifest in manifests if manifest is not None]
-
-    def _path(self, manifest: Manifest) -> Path:
-        metadata = manifest["metadata"]
-        return self._state.path(manifest["kind"], metadata["namespace"], metadata["name"])
-
-    def _require(self, term: Term) -> None:
-        if not self._leadership.holds(term):
-            raise NotLeader(f"{term} is over")
+        return parts[0], parts[1].removesuffix(".sds.json").removesuffix(".secret.yaml")

@@ -43,9 +43,13 @@ class ManifestFolder:
         self._root = root
         self._files: dict[Path, _Read] = {}
 
+    def refresh(self) -> None:
+        """Read what has changed. It blocks."""
+        paths = _paths(self._root)
+        self._files = {path: _read(path, self._files.get(path)) for path in paths}
+
     def listing(self, kind: str) -> Listing:
         """The objects of a kind; of two with the same name that in the first file counts."""
-        self._refresh()
         found: dict[tuple[str, str], tuple[Path, Manifest]] = {}
         troubles = [_unreadable(self._ref(p), r) for p, r in self._files.items() if r.why_not]
         for path, read in self._files.items():
@@ -56,10 +60,6 @@ class ManifestFolder:
                 if first != path:
                     troubles.append(_duplicate(self._ref(path), manifest, first))
         return Listing(tuple(m for _, m in found.values()), True, tuple(troubles))
-
-    def _refresh(self) -> None:
-        paths = _paths(self._root)
-        self._files = {path: _read(path, self._files.get(path)) for path in paths}
 
     def _ref(self, path: Path) -> ObjectRef:
         return ObjectRef("File", "", plain(path.relative_to(self._root)))
@@ -76,10 +76,10 @@ def load_documents(text: bytes) -> list[Any]:
         raise ValueError(f"it is not YAML ({type(error).__name__})") from error
 
 
-def signature(path: Path) -> Signature | None:
+def signature(path: Path | str) -> Signature | None:
     """What tells one state of a file from the next, None where there is no file."""
     try:
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116  # asked thousands of times
     except OSError:
         return None
     return (status.st_ino, status.st_mtime_ns, status.st_size)

@@ -17,6 +17,7 @@ import uuid
 from pathlib import Path
 
 from acmeistio.errors import Transient
+from acmeistio.local.manifests import signature
 from acmeistio.local.state import FILE_MODE, FOLDER_MODE, replace_file
 from acmeistio.pki import Unfit, parse_pair
 from acmeistio.ports import Manifest
@@ -32,22 +33,41 @@ class Outputs:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._made: dict[Path, tuple[object, ...]] = {}
 
     def ensure(self, secret: Manifest) -> None:
         """Make the files of a Secret what they should be. Raises Transient."""
+        metadata = secret["metadata"]
+        folder = self._root / metadata["namespace"] / metadata["name"]
+        version = metadata["resourceVersion"]
+        if self._made.get(folder) == (version, *_signatures(folder)):
+            return
         pair = _usable_pair(secret)
         if pair is None:
             return
-        metadata = secret["metadata"]
-        folder = self._root / metadata["namespace"] / metadata["name"]
-        try:
-            if _current(folder) != pair:
-                _swap_in(folder, pair)
-        except OSError as error:
-            raise Transient(f"{folder} can't be written: {error.strerror}") from error
-        sds, content = folder.with_name(folder.name + SDS_SUFFIX), _sds(metadata["name"], pair)
-        if _content(sds) != content:
-            replace_file(sds, content, sync=False)
+        _make(folder, pair)
+        self._made[folder] = (version, *_signatures(folder))
+
+
+def _make(folder: Path, pair: tuple[bytes, bytes]) -> None:
+    try:
+        if tuple(_content(folder / name) for name in PAIR) != pair:
+            _swap_in(folder, pair)
+    except OSError as error:
+        raise Transient(f"{folder} can't be written: {error.strerror}") from error
+    sds, content = _sds_path(folder), _sds(folder.name, pair)
+    if _content(sds) != content:
+        replace_file(sds, content, sync=False)
+
+
+def _signatures(folder: Path) -> tuple[object, ...]:
+    """What tells whether the files are still those that were made."""
+    paths = (*(f"{folder}/{name}" for name in PAIR), str(_sds_path(folder)))
+    return tuple(signature(path) for path in paths)
+
+
+def _sds_path(folder: Path) -> Path:
+    return folder.with_name(folder.name + SDS_SUFFIX)
 
 
 def _usable_pair(secret: Manifest) -> tuple[bytes, bytes] | None:
@@ -60,11 +80,6 @@ def _usable_pair(secret: Manifest) -> tuple[bytes, bytes] | None:
     return chain_pem, key_pem
 
 
-def _current(folder: Path) -> tuple[bytes | None, ...]:
-    """The pair that a reader of the folder sees."""
-    return tuple(_content(folder / name) for name in PAIR)
-
-
 def _content(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
@@ -74,20 +89,46 @@ def _content(path: Path) -> bytes | None:
 
 def _swap_in(folder: Path, pair: tuple[bytes, bytes]) -> None:
     folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    old = _pointed_to(folder)
     fresh = folder / f"..{uuid.uuid4().hex}"
     fresh.mkdir(mode=FOLDER_MODE)
     for name, content in zip(PAIR, pair, strict=True):
         descriptor = os.open(fresh / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
             file.write(content)
     _point(folder / CURRENT, fresh.name)
     for name in PAIR:
-        link, destination = folder / name, Path(CURRENT, name)
-        if not link.is_symlink() or link.readlink() != destination:
-            _point(link, str(destination))
-    for old in folder.iterdir():
-        if old.name.startswith("..") and old.name not in (CURRENT, fresh.name):
-            shutil.rmtree(old, ignore_errors=True)
+        if _destination(folder / name) != f"{CURRENT}/{name}":
+            _point(folder / name, f"{CURRENT}/{name}")
+    if old is not None:
+        _remove(old)
+
+
+def _pointed_to(folder: Path) -> Path | None:
+    """Where the pair that is in force lies; leftovers of a crash are removed on the way."""
+    current = _destination(folder / CURRENT)
+    if current is None:
+        for leftover in folder.glob("..?*"):
+            _remove(leftover)
+        return None
+    return folder / current if current.startswith("..") and os.sep not in current else None
+
+
+def _destination(link: Path) -> str | None:
+    try:
+        return os.readlink(link)  # noqa: PTH115  # text is what is compared
+    except OSError:
+        return None
+
+
+def _remove(old: Path) -> None:
+    """Remove a pair that is no longer pointed to."""
+    try:
+        for name in PAIR:
+            (old / name).unlink(missing_ok=True)
+        old.rmdir()
+    except OSError:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _point(link: Path, destination: str) -> None:
@@ -112,4 +153,4 @@ def _sds(name: str, pair: tuple[bytes, bytes]) -> bytes:
         "private_key": {"inline_string": key_pem},
     }
     resource = {"@type": SDS_TYPE, "name": name, "tls_certificate": certificate}
-    return json.dumps({"resources": [resource]}, indent=1).encode()
+    return json.dumps({"resources": [resource]}).encode()

@@ -31,19 +31,24 @@ class StateFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._read: dict[Path, tuple[Signature | None, Manifest | None]] = {}
+        self._read: dict[str, tuple[Signature | None, Manifest | None]] = {}
+        self._paths: dict[tuple[str, str, str], Path] = {}
         self._lock = threading.Lock()
 
     def path(self, kind: str, namespace: str, name: str) -> Path:
         """The file of an object."""
-        return self.root / namespace / f"{name}.{kind.lower()}.yaml"
+        key = (kind, namespace, name)
+        path = self._paths.get(key)
+        if path is None:
+            path = self._paths[key] = self.root / namespace / f"{name}.{kind.lower()}.yaml"
+        return path
 
-    def peek(self, path: Path) -> tuple[bool, Manifest | None]:
+    def peek(self, path: Path | str) -> tuple[bool, Manifest | None]:
         """Whether the file is as it was last read or written, and the object in it if so.
 
         One stat and no reading, quick enough for the event loop.
         """
-        known = self._read.get(path)
+        known = self._read.get(str(path))
         if known is None or known[0] != signature(path):
             return False, None
         return True, known[1]
@@ -80,7 +85,7 @@ class StateFolder:
             return manifest
         before = signature(path)
         manifest = _parsed(path)
-        self._read[path] = (before, manifest)
+        self._read[str(path)] = (before, manifest)
         return manifest
 
     def _write(self, path: Path, manifest: Manifest) -> Manifest:
@@ -91,7 +96,7 @@ class StateFolder:
             **manifest,
             "metadata": {**metadata, "resourceVersion": _version(content.encode())},
         }
-        self._read[path] = (signature(path), written)
+        self._read[str(path)] = (signature(path), written)
         return written
 
 
@@ -100,20 +105,26 @@ def replace_file(path: Path, content: bytes, *, sync: bool = True) -> None:
 
     `sync` false is for what can be made again from something that was synced.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.new")
+    draft = f"{path.parent}{os.sep}.{path.name}.new"
     try:
-        path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(_opened(draft, path.parent), "wb", buffering=0) as file:
             file.write(content)
-            file.flush()
             if sync:
                 os.fsync(file.fileno())
-        draft.replace(path)
+        os.replace(draft, path)  # noqa: PTH105  # several times per certificate
     except OSError as error:
         with contextlib.suppress(OSError):
-            draft.unlink()
+            Path(draft).unlink()
         raise Transient(f"{path} can't be written: {error.strerror}") from error
+
+
+def _opened(path: str, folder: Path) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    try:
+        return os.open(path, flags, FILE_MODE)
+    except FileNotFoundError:
+        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        return os.open(path, flags, FILE_MODE)
 
 
 def _parsed(path: Path) -> Manifest | None:

@@ -140,7 +140,7 @@ def to_json(ledger: Ledger) -> str:
             for issuer, pause in sorted(ledger.pauses.items())
         ],
     }
-    return json.dumps(document, indent=1, ensure_ascii=False)
+    return json.dumps(document, ensure_ascii=False)
 
 
 def from_json(text: str) -> Ledger:

@@ -149,12 +149,9 @@ class PendingKeys:
         self._term = term
         await self._commit()
 
-    async def forget(self, order_urls: frozenset[str], term: Term) -> None:
-        """Drop the keys of orders that are finished."""
-        slots = {_slot(url) for url in order_urls} & self._keys.keys()
-        for slot in slots:
-            del self._keys[slot]
-        if slots:
+    async def forget(self, order_url: str, term: Term) -> None:
+        """Drop the key of an order that is finished."""
+        if self._keys.pop(_slot(order_url), None):
             self._term = term
             await self._commit()
 
