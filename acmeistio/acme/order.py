@@ -98,6 +98,7 @@ class Ordering:
 
     async def create(self, names: Iterable[DnsName], profile: str | None) -> OrderState:
         """A new order (RFC 8555 §7.4). Raises NamesFailed where the CA refuses some names."""
+        names = tuple(names)
         identifiers = [
             messages.Identifier(typ=messages.IDENTIFIER_FQDN, value=name) for name in names
         ]
@@ -106,7 +107,7 @@ class Ordering:
         try:
             reply = await self._post(directory["newOrder"], body)
         except ProblemResponse as error:
-            raise _refused(error) from error
+            raise _refused(error, names) from error
         return _order(reply.location, reply)
 
     async def fetch(self, url: str) -> OrderState:
@@ -289,11 +290,18 @@ def _failures(authorization: messages.Authorization) -> list[NameFailure]:
     return [NameFailure(name, problem)]
 
 
-def _refused(error: ProblemResponse) -> AcmeistioError:
-    """A refused newOrder; subproblems say which names it is about (RFC 8555 §6.7.1)."""
+def _refused(error: ProblemResponse, names: Sequence[DnsName]) -> AcmeistioError:
+    """A refused newOrder; subproblems say which names it is about (RFC 8555 §6.7.1).
+
+    Let's Encrypt gives none where a single name is refused: its detail quotes the name.
+    """
     failures = [
         NameFailure(DnsName(problem.identifier), problem)
         for problem in error.problem.subproblems
         if problem.identifier
     ]
+    if not failures and error.problem.type == "rejectedIdentifier":
+        quoted = [name for name in names if f'"{name}"' in error.problem.detail]
+        blamed = quoted or (names if len(names) == 1 else ())
+        failures = [NameFailure(name, error.problem) for name in blamed]
     return NamesFailed(failures) if failures else error
