@@ -135,30 +135,22 @@ class Issuing:
 
         `marks` are those of the Secret as the decision saw it. Raises NotLeader.
         """
-        async with self._slots:
-            try:
-                return await self._issue(spec, issue, marks, term)
-            except NamesFailed as error:
-                await self._names_failed(spec, marks, error, term)
-                return NotIssued(str(error))
-            except (Transient, Conflict) as error:
-                await self._delayed(spec, marks, error, term)
-                return NotIssued(str(error))
-            except (Permanent, Misconfigured, Unfit, OrderGone) as error:
-                await self._refused(spec, marks, error, term)
-                return NotIssued(str(error))
+        try:
+            return await self._issue(spec, issue, marks, term)
+        except NamesFailed as error:
+            await self._names_failed(spec, marks, error, term)
+            return NotIssued(str(error))
+        except (Transient, Conflict) as error:
+            await self._delayed(spec, marks, error, term)
+            return NotIssued(str(error))
+        except (Permanent, Misconfigured, Unfit, OrderGone) as error:
+            await self._refused(spec, marks, error, term)
+            return NotIssued(str(error))
 
     async def _issue(self, spec: CertificateSpec, issue: Issue, marks: Marks, term: Term) -> Issued:
         issuer = self._issuers[spec.issuer]
-        signer = await self._accounts.signer(issuer, term)
-        try:
-            url, bundle = await self._obtain(spec, issue, issuer, signer, term)
-        except ProblemResponse as error:
-            if error.problem.type != "accountDoesNotExist":
-                raise
-            await self._accounts.renounce(issuer, signer, term)
-            signer = await self._accounts.signer(issuer, term)
-            url, bundle = await self._obtain(spec, issue, issuer, signer, term)
+        async with self._slots:
+            url, bundle = await self._obtain_known(spec, issue, issuer, term)
         facts = issued_facts(spec, bundle, issuer, marks.renew_requested_at)
         await self._store(spec, bundle, facts, term)
         names = bundle.leaf.names
@@ -167,6 +159,20 @@ class Issuing:
             self._keys.forget(url, term),
         )
         return Issued(bundle, facts)
+
+    async def _obtain_known(
+        self, spec: CertificateSpec, issue: Issue, issuer: Issuer, term: Term
+    ) -> tuple[str, Bundle]:
+        """Obtain; a CA that has forgotten the account meets it anew, once."""
+        signer = await self._accounts.signer(issuer, term)
+        try:
+            return await self._obtain(spec, issue, issuer, signer, term)
+        except ProblemResponse as error:
+            if error.problem.type != "accountDoesNotExist":
+                raise
+        await self._accounts.renounce(issuer, signer, term)
+        signer = await self._accounts.signer(issuer, term)
+        return await self._obtain(spec, issue, issuer, signer, term)
 
     async def _obtain(
         self, spec: CertificateSpec, issue: Issue, issuer: Issuer, signer: Signer, term: Term

@@ -168,11 +168,15 @@ class Reason(Enum):
 
 
 MAX_FACT_CHARACTERS = 300
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+_CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+"
+)
+"""Control and direction characters, and the lone surrogates that JSON and YAML let in and no
+file takes."""
 
 
 def plain(text: object, limit: int = MAX_FACT_CHARACTERS) -> str:
-    """Text from outside made fit to be shown: no control or direction characters, not long."""
+    """Text from outside made fit to be shown: writable in UTF-8, one line, not long."""
     cleaned = _CONTROL.sub(" ", str(text))
     return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"
 

@@ -32,9 +32,9 @@ FIRST_POLL_SECONDS = 0.02
 LONGEST_POLL_SECONDS = 10.0
 """Doubled from the first to the longest; a Retry-After is a floor."""
 
-FETCH_WAIT_SECONDS = 5.0
-"""Polling starts when the CA has fetched every token, or after this: a name whose DNS points
-elsewhere is never fetched here."""
+FETCH_WAIT_SECONDS = 1.0
+"""Polling starts when the CA has fetched every token, or after this, then at this pace: a name
+whose DNS points elsewhere is never fetched here."""
 
 VALIDATION_SECONDS = 180.0
 ISSUANCE_SECONDS = 180.0
@@ -143,8 +143,9 @@ class Ordering:
         try:
             await self._solver.present(responses)
             await asyncio.gather(*(self._respond(challenge) for challenge in found))
-            await self._wait_for_fetches(responses)
-            order = await self._poll(order, "pending", VALIDATION_SECONDS)
+            fetched = await self._wait_for_fetches(responses)
+            pause = FIRST_POLL_SECONDS if fetched else FETCH_WAIT_SECONDS
+            order = await self._poll(order, "pending", VALIDATION_SECONDS, pause)
             if order.status == "invalid":
                 await self._settle(order)
             return order
@@ -170,11 +171,13 @@ class Ordering:
         if challenge.status == messages.STATUS_PENDING:
             await self._post(challenge.uri, {})
 
-    async def _wait_for_fetches(self, responses: Sequence[ChallengeResponse]) -> None:
+    async def _wait_for_fetches(self, responses: Sequence[ChallengeResponse]) -> bool:
+        """Whether all tokens were fetched in the time that is given for it."""
         fetched = asyncio.ensure_future(self._solver.fetched(responses))
         timer = asyncio.ensure_future(self._clock.sleep(FETCH_WAIT_SECONDS))
         try:
             await asyncio.wait({fetched, timer}, return_when=asyncio.FIRST_COMPLETED)
+            return fetched.done()
         finally:
             fetched.cancel()
             timer.cancel()
@@ -194,10 +197,11 @@ class Ordering:
             return await self.fetch(order.url)
         return _order(order.url, reply)
 
-    async def _poll(self, order: OrderState, leaving: str, seconds: float) -> OrderState:
+    async def _poll(
+        self, order: OrderState, leaving: str, seconds: float, pause: float = FIRST_POLL_SECONDS
+    ) -> OrderState:
         """The order as soon as it has left the state `leaving`."""
         deadline = self._clock.monotonic() + seconds
-        pause = FIRST_POLL_SECONDS
         floor = order.retry_after_seconds if order.status == leaving == "processing" else None
         while True:
             await self._clock.sleep(max(pause, floor or 0.0))

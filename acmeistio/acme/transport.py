@@ -72,9 +72,10 @@ class AiohttpTransport:
         return self._session
 
 
-def _ssl_context(ca_bundle: str | None) -> ssl.SSLContext:
+def _ssl_context(ca_bundle: str | None) -> ssl.SSLContext | bool:
+    """What verifies the CA's certificate; True is aiohttp's own context, the system's roots."""
     if ca_bundle is None:
-        return ssl.create_default_context()
+        return True
     try:
         return ssl.create_default_context(cafile=str(Path(ca_bundle)))
     except (OSError, ssl.SSLError) as error:

@@ -46,6 +46,7 @@ class FolderObjects:
         self._workers = workers
         self._leadership = leadership
         self._changed = asyncio.Event()
+        self._current: dict[Path, Manifest | None] = {}
         self._to_make: dict[Path, None] = {}
         self._asked = asyncio.Event()
         self._listings: dict[str, Listing] = {}
@@ -54,7 +55,7 @@ class FolderObjects:
     async def listing(self, kind: str) -> Listing:
         """See Objects.listing. Between changes that were noticed, the answer is the same."""
         if time.monotonic() - self._read_at > RESCAN_SECONDS:
-            self._listings, self._read_at = {}, time.monotonic()
+            self._listings, self._current, self._read_at = {}, {}, time.monotonic()
             await self._workers.run(self._manifests.refresh)
         if kind not in self._listings:
             self._listings[kind] = await self._workers.run(lambda: self._all(kind))
@@ -67,12 +68,15 @@ class FolderObjects:
         return Listing((*manifests, *declared.manifests), True, declared.troubles)
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
-        """See Objects.get."""
+        """See Objects.get.
+
+        What is known counts until a change of the file is noticed: a write made on a stale
+        view meets Conflict.
+        """
         path = self._state.path(kind, namespace, name)
-        fresh, manifest = self._state.peek(path)
-        if fresh:
-            return manifest
-        return await self._workers.run(lambda: self._state.read(path))
+        if path not in self._current:
+            self._current[path] = await self._workers.run(lambda: self._state.read(path))
+        return self._current[path]
 
     async def create(self, manifest: Manifest, term: Term) -> Manifest:
         """See Objects.create."""
@@ -90,9 +94,10 @@ class FolderObjects:
         metadata = manifest["metadata"]
         path = self._state.path(manifest["kind"], metadata["namespace"], metadata["name"])
         self._listings.pop(manifest["kind"], None)
-        written = await self._workers.run(lambda: write(path, manifest))
+        self._current.pop(path, None)
+        self._current[path] = await self._workers.run(lambda: write(path, manifest))
         self._remake(path)
-        return written
+        return self._current[path] or manifest
 
     async def changed(self) -> None:
         """See Objects.changed."""
@@ -147,7 +152,10 @@ class FolderObjects:
     def _noticed(self, paths: set[str]) -> None:
         """Text, not Path: every write of ours comes by here too, several times."""
         ours = {path for path in paths if path.startswith(self._state_prefix)}
-        if paths - ours or any(self._is_news(path) for path in ours):
+        news = [path for path in ours if self._is_news(path)]
+        for path in news:
+            self._current.pop(Path(path), None)
+        if paths - ours or news:
             self._read_at = -RESCAN_SECONDS
             self._changed.set()
         for owner in {self._owner(path) for path in ours}:

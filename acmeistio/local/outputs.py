@@ -45,19 +45,23 @@ class Outputs:
         pair = _usable_pair(secret)
         if pair is None:
             return
-        _make(folder, pair)
+        if folder in self._made or not _is_made(folder, pair):
+            _make(folder, pair)
         self._made[folder] = (version, *_signatures(folder))
+
+
+def _is_made(folder: Path, pair: tuple[bytes, bytes]) -> bool:
+    """Whether an earlier process has made the files already."""
+    contents = (*(_content(folder / name) for name in PAIR), _content(_sds_path(folder)))
+    return contents == (*pair, _sds(folder.name, pair))
 
 
 def _make(folder: Path, pair: tuple[bytes, bytes]) -> None:
     try:
-        if tuple(_content(folder / name) for name in PAIR) != pair:
-            _swap_in(folder, pair)
+        _swap_in(folder, pair)
     except OSError as error:
         raise Transient(f"{folder} can't be written: {error.strerror}") from error
-    sds, content = _sds_path(folder), _sds(folder.name, pair)
-    if _content(sds) != content:
-        replace_file(sds, content, sync=False)
+    replace_file(_sds_path(folder), _sds(folder.name, pair), sync=False)
 
 
 def _signatures(folder: Path) -> tuple[object, ...]:

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import threading
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class StateFolder:
         self.root = root
         self._read: dict[str, tuple[Signature | None, Manifest | None]] = {}
         self._paths: dict[tuple[str, str, str], Path] = {}
-        self._lock = threading.Lock()
+        self._locks: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
 
     def path(self, kind: str, namespace: str, name: str) -> Path:
         """The file of an object."""
@@ -55,7 +56,7 @@ class StateFolder:
 
     def read(self, path: Path) -> Manifest | None:
         """The object in a file, None where there is no readable one."""
-        with self._lock:
+        with self._locks[path]:
             return self._load(path)
 
     def paths(self, kind: str) -> list[Path]:
@@ -64,7 +65,7 @@ class StateFolder:
 
     def create(self, path: Path, manifest: Manifest) -> Manifest:
         """Write an object that must not exist yet. Raises Conflict, Transient."""
-        with self._lock:
+        with self._locks[path]:
             if self._load(path) is not None:
                 raise Conflict(f"{path.name} exists")
             _put_aside(path)
@@ -72,7 +73,7 @@ class StateFolder:
 
     def update(self, path: Path, manifest: Manifest) -> Manifest:
         """Replace an object that must be as it was read. Raises Conflict, Transient."""
-        with self._lock:
+        with self._locks[path]:
             current = self._load(path)
             version = manifest["metadata"].get("resourceVersion")
             if current is None or current["metadata"]["resourceVersion"] != version:
