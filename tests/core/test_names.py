@@ -1,0 +1,189 @@
+"""names.py: one string per name, however a user spells it."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acmeistio.names import (
+    MAX_OCTETS,
+    DnsName,
+    InvalidName,
+    IpAddress,
+    covers,
+    is_wildcard,
+    parse_name,
+)
+
+LABEL_63 = "a" * 63
+NAME_253 = ".".join([LABEL_63, LABEL_63, LABEL_63, "b" * 61])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("www.example.com", "www.example.com"),
+        ("WWW.Example.COM", "www.example.com"),
+        ("www.example.com.", "www.example.com"),
+        ("  www.example.com\n", "www.example.com"),
+        ("Bücher.example", "xn--bcher-kva.example"),
+        ("BÜCHER.Example.", "xn--bcher-kva.example"),
+        ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+        ("XN--BCHER-KVA.EXAMPLE", "xn--bcher-kva.example"),
+        ("例え。テスト", "xn--r8jz45g.xn--zckzah"),
+        ("ｗｗｗ．example．com", "www.example.com"),
+        ("straße.example", "xn--strae-oqa.example"),
+        ("*.Example.com", "*.example.com"),
+        ("*.Bücher.example", "*.xn--bcher-kva.example"),
+        ("1.2.3.4.example", "1.2.3.4.example"),
+        ("a-b.c-d.example", "a-b.c-d.example"),
+        (f"{LABEL_63}.example", f"{LABEL_63}.example"),
+        (NAME_253, NAME_253),
+    ],
+)
+def test_spellings(text: str, expected: str) -> None:
+    """Names are A-labels, lower case, without the trailing dot (issue 3 §2; RFC 5890, UTS #46)."""
+    assert parse_name(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        ".",
+        "*",
+        "*.",
+        "localhost",
+        "com.",
+        "*.com",
+        "a..example",
+        ".example.com",
+        "example.com..",
+        "www.*.example.com",
+        "*.*.example.com",
+        "w*.example.com",
+        "**.example.com",
+        "a_b.example.com",
+        "-a.example.com",
+        "a-.example.com",
+        "ab--cd.example.com",
+        "xn--a.example",
+        "xn--.example",
+        "http://www.example.com",
+        "www.example.com/",
+        "www.example.com:443",
+        "user@example.com",
+        "two words.example.com",
+        "www.example.123",
+        "*.127.0.0.1",
+        "a\x00b.example.com",
+        "a\nb.example.com",
+        "\ud800.example.com",
+        f"a{LABEL_63}.example",
+        f"{NAME_253}b",
+        f"*.{NAME_253}",
+        "a." * 50_000 + "example",
+    ],
+)
+def test_what_is_no_name(text: str) -> None:
+    """What no certificate could carry is an InvalidName (DESIGN §6: nothing is guessed)."""
+    with pytest.raises(InvalidName) as caught:
+        parse_name(text)
+    assert not isinstance(caught.value, IpAddress)
+    assert str(caught.value).startswith("it ")
+
+
+@given(st.ip_addresses(), st.sampled_from(["{}", "[{}]", " {} "]))
+def test_addresses(address: object, form: str) -> None:
+    """An address in any spelling is told from a wrong name: another identifier (RFC 8738)."""
+    with pytest.raises(IpAddress):
+        parse_name(form.format(address))
+
+
+def test_limits() -> None:
+    """A name has at most 253 octets, the wildcard's two included (RFC 1035 §2.3.4)."""
+    longest = parse_name(f"*.{NAME_253[2:]}")
+    assert len(longest) == MAX_OCTETS
+    with pytest.raises(InvalidName, match="longer than 253"):
+        parse_name(f"*.{NAME_253[1:]}")
+
+
+LABELS = [
+    "www",
+    "a1",
+    "x-y",
+    "bücher",
+    "éclair",
+    "naïve",
+    "ñandú",
+    "пример",
+    "例え",
+    "xn--bcher-kva",
+]
+LOOKALIKES = st.text(alphabet="aB1-._*xn éß例。．·\u200d\u0301\u202e\U000e0001", max_size=40)
+
+
+@st.composite
+def two_spellings(draw: st.DrawFn) -> tuple[str, str]:
+    """A name in two spellings that mean the same."""
+    labels = [*draw(st.lists(st.sampled_from(LABELS), min_size=1, max_size=3)), "example"]
+    star = draw(st.sampled_from(["", "*."]))
+
+    def spelt() -> str:
+        text = draw(st.sampled_from([".", "。", "．"])).join(labels)
+        text = draw(st.sampled_from([str, str.upper, str.title]))(text)
+        text = unicodedata.normalize(draw(st.sampled_from(["NFC", "NFD"])), text)
+        return star + text + draw(st.sampled_from(["", ".", " ", ". "]))
+
+    return spelt(), spelt()
+
+
+@given(two_spellings())
+def test_spellings_that_mean_the_same_are_equal(spellings: tuple[str, str]) -> None:
+    """Case, trailing dot, Unicode normal form: duplicates are one name (issue 3 §2)."""
+    one, other = map(parse_name, spellings)
+    assert one == other
+    assert parse_name(one) == one
+
+
+@given(st.text() | LOOKALIKES)
+def test_any_text_is_a_name_or_invalid(text: str) -> None:
+    """Whatever a user writes is a name or InvalidName, and parsing a name again changes nothing."""
+    try:
+        name = parse_name(text)
+    except InvalidName:
+        return
+    assert parse_name(name) == name
+    assert name.isascii()
+    assert name == name.lower()
+    assert not name.endswith(".")
+    assert len(name) <= MAX_OCTETS
+
+
+@pytest.mark.parametrize(
+    ("name", "accepted"),
+    [
+        ("www.example.com", True),
+        ("a.wild.example", True),
+        ("*.wild.example", True),
+        ("wild.example", False),
+        ("a.b.wild.example", False),
+        ("*.a.wild.example", False),
+        ("example.com", False),
+        ("*.example.com", False),
+    ],
+)
+def test_covers(name: str, accepted: bool) -> None:
+    """A wildcard stands for exactly one label, and for itself (RFC 9525 §6.3)."""
+    certified = frozenset({DnsName("www.example.com"), DnsName("*.wild.example")})
+    assert covers(certified, DnsName(name)) is accepted
+
+
+def test_is_wildcard() -> None:
+    """Only the whole leading label makes a wildcard (RFC 9525 §6.3)."""
+    assert is_wildcard(DnsName("*.example.com"))
+    assert not is_wildcard(DnsName("www.example.com"))
