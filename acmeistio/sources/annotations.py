@@ -57,9 +57,12 @@ def read_wish(
     The wish is None when the object asks for nothing, or when one of its parameters is wrong:
     a certificate other than the one asked for is no help.
     """
-    if annotations.get(TLS) == "false" or not _asks(annotations, installation):
+    if annotations.get(TLS) == "false":
         return None, ()
-    unknown, wrong = _unknown(ref, annotations), _wrong_values(ref, annotations, installation)
+    unknown = _unknown(ref, annotations)
+    if not _asks(annotations, installation):
+        return None, unknown
+    wrong = _wrong_values(ref, annotations, installation)
     domains, wrong_names = _domains(ref, annotations)
     defects = unknown + wrong + wrong_names
     if wrong:
@@ -114,8 +117,9 @@ def _unknown(ref: ObjectRef, annotations: Mapping[str, str]) -> tuple[Defect, ..
 
 
 def _advice(key: str) -> str:
-    close = difflib.get_close_matches(key, KNOWN, n=1)
-    return f"Did you mean {close[0]}?" if close else "Known are: " + ", ".join(KNOWN) + "."
+    words = [known.removeprefix(PREFIX) for known in KNOWN]
+    close = difflib.get_close_matches(key.removeprefix(PREFIX).lower(), words, n=1)
+    return f"Did you mean {PREFIX}{close[0]}?" if close else f"Known are: {', '.join(KNOWN)}."
 
 
 def _wrong_values(
