@@ -64,7 +64,7 @@ HELD = Case(200, 1, delayed=False)
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One run, to the last certificate stored (bare: received)."""
+    """One run, to the last certificate where servers read it (bare: received)."""
 
     seconds_from_start: float
     """From the start of the process."""

@@ -112,8 +112,8 @@ class Acmeistio:
 
     def wait_for(
         self, done: Callable[[Sequence[Event]], Event | None], what: str, seconds: float
-    ) -> Sample:
-        """Until the log has what `done` wants; the clock stops at the time that its line names."""
+    ) -> float:
+        """Until the log has what `done` wants; returns the time (epoch) that its line names."""
         found: list[Event] = []
 
         def ready() -> bool:
@@ -122,8 +122,11 @@ class Acmeistio:
             return bool(found)
 
         self._wait(ready, what, seconds)
-        at = datetime.fromisoformat(found[0]["timestamp"]).timestamp()
-        return Sample(at - self._started, at - self._ready, self._cpu_seconds())
+        return datetime.fromisoformat(found[0]["timestamp"]).timestamp()
+
+    def sample(self, end: float) -> Sample:
+        """The run, with the clock stopped at `end` (epoch); of CPU all until now."""
+        return Sample(end - self._started, end - self._ready, self._cpu_seconds())
 
     def memory(self) -> Memory:
         """What it has resident now, and the most that it ever had."""

@@ -1,7 +1,7 @@
 """One run of one case by one contestant: a fresh CA, a deadline, one more try if it hung.
 
-Owns what belongs to a measurement and what does not: the CA is up before the clock starts, and
-the Secrets are checked after it has stopped.
+Owns what belongs to a measurement and what does not: the CA is up before the clock starts, it
+stops when the last certificate is where servers read it, and what is stored is checked after that.
 """
 
 from __future__ import annotations
@@ -92,12 +92,12 @@ def _run_acmeistio(ca: LocalCa, case: Case, folder: Path, results: Results) -> S
     manifests, secrets = folder / "manifests", folder / "secrets"
     write_manifests(manifests, case)
     with Acmeistio(ca, manifests, secrets) as process:
-        sample = process.wait_for(
+        issued = process.wait_for(
             lambda events: _last_of(case.certificates, events),
             f"{case.certificates} certificates were stored",
             case.deadline_seconds,
         )
-        check_secrets(secrets, case, ca)
+        sample = process.sample(max(issued, check_secrets(secrets, case, ca)))
         if case == HELD:
             time.sleep(SETTLE_SECONDS)
             after_issuing = process.memory()
@@ -111,11 +111,12 @@ def _restart(ca: LocalCa, case: Case, manifests: Path, secrets: Path) -> tuple[M
     """Start again on what is stored: everything must be found in order, and nothing ordered."""
     orders = ca.count("orders")
     with Acmeistio(ca, manifests, secrets) as process:
-        recognised = process.wait_for(
+        at_rest = process.wait_for(
             lambda events: _at_rest(case.certificates, events),
             f"{case.certificates} certificates were recognised",
             LOOK_SECONDS,
         )
+        recognised = process.sample(at_rest)
         time.sleep(SETTLE_SECONDS)
         memory = process.memory()
     if ca.count("orders") != orders:

@@ -7,6 +7,9 @@ certificates are real.
 from __future__ import annotations
 
 import base64
+import json
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -21,6 +24,7 @@ from pebble.local_ca import LocalCa
 from tests.bench.cases import Case
 
 NAMESPACE = "istio-system"
+AGREEMENT_SECONDS = 5.0
 
 
 class NotAsOrdered(Exception):
@@ -60,26 +64,66 @@ def _ingress(number: int, names: tuple[str, ...]) -> object:
     }
 
 
-def check_secrets(folder: Path, case: Case, ca: LocalCa) -> None:
-    """Every Secret and its PEM pair hold a certificate of this CA. Raises NotAsOrdered."""
+def check_secrets(folder: Path, case: Case, ca: LocalCa) -> float:
+    """Every Secret, and what is made from it, holds a certificate of this CA.
+
+    Returns when the last of those files was written (epoch). Raises NotAsOrdered.
+    """
     intermediate = x509.load_pem_x509_certificate(ca.intermediate_pem())
     intermediate.verify_directly_issued_by(x509.load_pem_x509_certificate(ca.root_pem()))
+    written = 0.0
     for number, names in enumerate(case.orders()):
-        name = _secret_name(number)
+        files = _Files(folder / NAMESPACE, _secret_name(number))
         try:
-            _check_pair(*_pair(folder / NAMESPACE, name), names, intermediate)
+            _wait_for_agreement(files)
+            _check_pair(*files.pair(), names, intermediate)
+            written = max(written, files.written())
         except Exception as error:
-            raise NotAsOrdered(f"Secret {name}: {type(error).__name__}: {error}") from error
+            raise NotAsOrdered(f"{files}: {type(error).__name__}: {error}") from error
+    return written
 
 
-def _pair(folder: Path, name: str) -> tuple[bytes, bytes]:
-    """Chain and key, the same in the Secret as in the files made from it."""
-    secret = yaml.load((folder / f"{name}.secret.yaml").read_text(), yaml.CSafeLoader)
-    chain, key = ((folder / name / part).read_bytes() for part in ("tls.crt", "tls.key"))
-    data = {part: base64.b64decode(secret["data"][part]) for part in ("tls.crt", "tls.key")}
-    if data != {"tls.crt": chain, "tls.key": key}:
-        raise ValueError("its PEM files hold something else")
-    return chain, key
+@dataclass(frozen=True)
+class _Files:
+    """The Secret as it is stored, and the files for servers, which may follow a moment later."""
+
+    folder: Path
+    name: str
+
+    def __str__(self) -> str:
+        return f"Secret {self.name}"
+
+    def _paths(self) -> tuple[Path, Path, Path]:
+        pem = self.folder / self.name
+        return pem / "tls.crt", pem / "tls.key", self.folder / f"{self.name}.sds.json"
+
+    def pair(self) -> tuple[bytes, bytes]:
+        """Chain and key of the Secret."""
+        text = (self.folder / f"{self.name}.secret.yaml").read_text()
+        data = yaml.load(text, yaml.CSafeLoader)["data"]
+        return base64.b64decode(data["tls.crt"]), base64.b64decode(data["tls.key"])
+
+    def agree(self) -> bool:
+        """Whether the files for servers hold the Secret's pair."""
+        chain, key, sds = (path.read_bytes() for path in self._paths())
+        resource = json.loads(sds)["resources"][0]["tls_certificate"]
+        inline = tuple(
+            resource[part]["inline_string"].encode()
+            for part in ("certificate_chain", "private_key")
+        )
+        return (chain, key) == inline == self.pair()
+
+    def written(self) -> float:
+        """When the last of the files for servers was written."""
+        return max(path.stat().st_mtime for path in self._paths())
+
+
+def _wait_for_agreement(files: _Files) -> None:
+    deadline = time.monotonic() + AGREEMENT_SECONDS
+    while not files.agree():
+        if time.monotonic() > deadline:
+            raise TimeoutError("the files for servers hold something else")
+        time.sleep(0.02)
 
 
 def _check_pair(
