@@ -41,11 +41,6 @@ def root(
     """Hold the options of the program itself."""
 
 
-CA = "The certificate authority"
-NAMES = "What is declared"
-PORTS = "Ports and logs"
-
-
 @cli.command(
     epilog="Every option can be set by the environment: --gateway-namespace is "
     "ACMEISTIO_GATEWAY_NAMESPACE.",
@@ -67,74 +62,57 @@ def run(
         typer.Option(
             help="letsencrypt-staging (try with it first: generous limits, untrusted "
             "certificates), letsencrypt, or a name of your own with --directory. Naming it "
-            "agrees to its terms of service. Required.",
-            rich_help_panel=CA,
+            "agrees to its terms of service. Required."
         ),
     ] = None,
     directory: Annotated[
         str | None,
-        typer.Option(help="Its ACME directory, an https:// URL.", rich_help_panel=CA),
+        typer.Option(help="Its ACME directory, an https:// URL."),
     ] = None,
     ca_bundle: Annotated[
         Path | None,
-        typer.Option(
-            help="PEM file of roots to trust its API by, for a private CA.", rich_help_panel=CA
-        ),
+        typer.Option(help="PEM file of roots to trust its API by, for a private CA."),
     ] = None,
-    email: Annotated[
-        str | None, typer.Option(help="Contact of the account.", rich_help_panel=CA)
-    ] = None,
+    email: Annotated[str | None, typer.Option(help="Contact of the account.")] = None,
     profile: Annotated[
         str | None,
-        typer.Option(help="Certificate profile; default: the CA's.", rich_help_panel=CA),
+        typer.Option(help="Certificate profile; default: the CA's."),
     ] = None,
     gateway_namespace: Annotated[
         str | None,
-        typer.Option(help="Where the gateway reads Secrets [istio-system].", rich_help_panel=NAMES),
+        typer.Option(help="Where the gateway reads Secrets [istio-system]."),
     ] = None,
     default_secret: Annotated[
         str | None,
-        typer.Option(
-            help="Secret of hosts that name none [istio-ingress-certs].", rich_help_panel=NAMES
-        ),
+        typer.Option(help="Secret of hosts that name none [istio-ingress-certs]."),
     ] = None,
     ingress_mode: Annotated[
         IngressMode | None,
-        typer.Option(help="The mesh's ingressControllerMode [STRICT].", rich_help_panel=NAMES),
+        typer.Option(help="The mesh's ingressControllerMode [STRICT]."),
     ] = None,
     ingress_class: Annotated[
-        str | None, typer.Option(help="The mesh's ingressClass [istio].", rich_help_panel=NAMES)
+        str | None, typer.Option(help="The mesh's ingressClass [istio].")
     ] = None,
     tls_acme: Annotated[
         bool | None,
-        typer.Option(
-            "--tls-acme",
-            help='Honour kubernetes.io/tls-acme: "true" as well [no].',
-            rich_help_panel=NAMES,
-        ),
+        typer.Option("--tls-acme", help='Honour kubernetes.io/tls-acme: "true" as well [no].'),
     ] = None,
     challenge_listen: Annotated[
         str | None,
-        typer.Option(
-            help="HOST:PORT that the gateway sends challenges to [:8080].", rich_help_panel=PORTS
-        ),
+        typer.Option(help="HOST:PORT that the gateway sends challenges to [:8080]."),
     ] = None,
     admin_listen: Annotated[
         str | None,
-        typer.Option(
-            help="HOST:PORT of /livez and /readyz [127.0.0.1:9090].", rich_help_panel=PORTS
-        ),
+        typer.Option(help="HOST:PORT of /livez and /readyz [127.0.0.1:9090]."),
     ] = None,
-    concurrent_orders: Annotated[
-        int | None, typer.Option(help="Orders at once [8].", rich_help_panel=CA)
-    ] = None,
+    concurrent_orders: Annotated[int | None, typer.Option(help="Orders at once [8].")] = None,
     log_format: Annotated[
         LogFormat | None,
-        typer.Option(help="[auto: text on a terminal, else JSON]", rich_help_panel=PORTS),
+        typer.Option(help="[auto: text on a terminal, else JSON]"),
     ] = None,
     log_level: Annotated[
         str | None,
-        typer.Option(help="debug, info, warning or error [info].", rich_help_panel=PORTS),
+        typer.Option(help="debug, info, warning or error [info]."),
     ] = None,
 ) -> None:
     """Keep certificates for everything declared in a folder, for ever.

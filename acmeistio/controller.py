@@ -18,6 +18,7 @@ from acmeistio.model import (
     Declaration,
     Installation,
     Issue,
+    Keep,
     Marks,
     ObjectRef,
     Stored,
@@ -105,6 +106,7 @@ class Controller:
         self._remembered: dict[Target, Issued] = {}
         self._working: dict[Target, asyncio.Task[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._ended_by: BaseException | None = None
         self._errors: dict[Target, Defect] = {}
         self._look_seconds = 0.0
         self.last_look_at = clock.monotonic()
@@ -115,9 +117,10 @@ class Controller:
         following = asyncio.ensure_future(self._follow_changes())
         try:
             await self._load(term)
-            while True:
+            while self._ended_by is None:
                 await self._look_and_act(term)
                 await self._wait_for_news()
+            raise self._ended_by
         finally:
             tasks = [following, *self._working.values()]
             for task in tasks:
@@ -130,6 +133,10 @@ class Controller:
         if unreadable:
             self._journal.failed(unreadable, ValueError(unreadable))
         await self._keys.load()
+        await self._retain_keys(term)
+
+    async def _retain_keys(self, term: Term) -> None:
+        """Drop the keys of orders that are over, however they ended."""
         urls = frozenset(order.url for order in self._ledger.ledger.orders.values())
         await self._keys.retain(urls, term)
 
@@ -218,8 +225,16 @@ class Controller:
             (spec.issuer, name) for spec in current.specs.values() for name in spec.names
         )
         targets, now = frozenset(current.specs), self._clock.now()
+        settled = frozenset(
+            target
+            for target, verdict in current.verdicts.items()
+            if isinstance(verdict.decision, Keep) and target not in self._working
+        )
         with contextlib.suppress(Transient, Conflict):
-            await self._ledger.change(lambda ledger: ledger.tidied(declared, targets, now), term)
+            await self._ledger.change(
+                lambda ledger: ledger.tidied(declared, targets, now, settled=settled), term
+            )
+            await self._retain_keys(term)
 
     def _act(
         self, current: Plan, held: Mapping[Target, Stored | Unusable | None], term: Term
@@ -238,11 +253,13 @@ class Controller:
     def _start(self, target: Target, work: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(self._guarded(target, work))
         self._working[target] = task
-        task.add_done_callback(lambda _: self._done(target))
+        task.add_done_callback(lambda done: self._done(target, done))
 
-    def _done(self, target: Target) -> None:
+    def _done(self, target: Target, task: asyncio.Task[None]) -> None:
         self._working.pop(target, None)
         self._wake.set()
+        if not task.cancelled():
+            self._ended_by = self._ended_by or task.exception()
 
     async def _guarded(self, target: Target, work: Coroutine[None, None, None]) -> None:
         """Do the work for one target; what goes wrong with it stays there."""

@@ -8,6 +8,7 @@ Whether and when to issue is planning's business.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -127,6 +128,7 @@ class Issuing:
         self._entropy = entropy
         self._workers = workers
         self._slots = asyncio.Semaphore(concurrent_orders)
+        self._began_at = clock.now()
 
     async def carry_out(
         self, spec: CertificateSpec, issue: Issue, marks: Marks, term: Term
@@ -180,8 +182,9 @@ class Issuing:
         """The URL of the finished order and the bundle it gave."""
         session = self._sessions[issuer.name]
         ordering = Ordering(session, signer, self._solver, self._clock)
-        order = await self._resumed(ordering, spec, issue, term)
-        order = order or await ordering.create(issue.names, spec.profile)
+        opened = self._ledger.ledger.orders.get(spec.target)
+        resumed = await self._resumed(ordering, spec, issue, term)
+        order = resumed or await ordering.create(issue.names, spec.profile)
         preparing = asyncio.ensure_future(self._prepare(order, spec, issue, issuer, term))
 
         async def csr() -> bytes:
@@ -190,6 +193,12 @@ class Issuing:
         try:
             chain_pem = await ordering.complete(order, csr)
             key_pem = await preparing
+        except NamesFailed as error:
+            if not resumed or not opened or opened.opened_at >= self._began_at:
+                raise
+            # The CA may have asked while nobody answered, which is no failure of the names.
+            await self._write_down(lambda ledger: ledger.order_closed(spec.target), term)
+            raise Transient(f"the order was interrupted by a restart: {error}") from error
         finally:
             await _ended(preparing)
         return order.url, checked_bundle(key_pem, chain_pem, issue.names, self._clock.now())
@@ -273,7 +282,7 @@ class Issuing:
 
         if not any(failed.name in spec.declared_by for failed in error.failures):
             return await self._refused(spec, marks, error, term)
-        return await self._write_down(transition, term)
+        return await self._close(transition, term)
 
     async def _refused(
         self, spec: CertificateSpec, marks: Marks, error: Exception, term: Term
@@ -287,7 +296,7 @@ class Issuing:
             failure = Failure(count, retry_at, digest, plain(error))
             return ledger.order_closed(spec.target).target_failed(spec.target, failure)
 
-        await self._write_down(transition, term)
+        await self._close(transition, term)
 
     async def _delayed(
         self, spec: CertificateSpec, marks: Marks, error: Exception, term: Term
@@ -307,12 +316,17 @@ class Issuing:
 
         await self._write_down(transition, term)
 
+    async def _close(self, transition: Callable[[Ledger], Ledger], term: Term) -> None:
+        """Write down the end of an order, and drop its key."""
+        await self._write_down(transition, term)
+        urls = frozenset(order.url for order in self._ledger.ledger.orders.values())
+        with contextlib.suppress(Transient, Conflict):
+            await self._keys.retain(urls, term)
+
     async def _write_down(self, transition: Callable[[Ledger], Ledger], term: Term) -> None:
         """Change the ledger; where it can't be written now, the next write brings it along."""
-        try:
+        with contextlib.suppress(Transient, Conflict):
             await self._ledger.change(transition, term)
-        except (Transient, Conflict):
-            return
 
 
 async def _ended(task: asyncio.Task[bytes]) -> None:

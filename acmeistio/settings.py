@@ -78,6 +78,12 @@ class Settings(BaseSettings):
             )
         if not self.manifests.is_dir():
             raise ValueError(f"the manifests folder {self.manifests} does not exist")
+        manifests, secrets = self.manifests.resolve(), self.secrets.resolve()
+        if manifests.is_relative_to(secrets) or secrets.is_relative_to(manifests):
+            raise ValueError(
+                f"--manifests {self.manifests} and --secrets {self.secrets} lie one in the other; "
+                "what is read and what is written need folders of their own"
+            )
         return self
 
     @property

@@ -226,8 +226,9 @@ class Ordering:
         failures = [failure for a in authorizations for failure in _failures(a)]
         if failures:
             return NamesFailed(failures)
-        problem = order.error or Problem("", f"the order is {order.status} and no reason is given")
-        return Permanent(str(problem), problem_type=problem.type)
+        if order.error is None:
+            return OrderGone(f"the order is {order.status}, and no name of it has failed")
+        return Permanent(str(order.error), problem_type=order.error.type)
 
     async def _authorizations(self, order: OrderState) -> list[messages.Authorization]:
         urls = order.body.authorizations or ()
@@ -262,8 +263,12 @@ def _order(url: str, reply: Reply) -> OrderState:
 
 
 def _authorization(reply: Reply) -> messages.Authorization:
+    document = dict(reply.document) if isinstance(reply.document, dict) else {}
+    if document.get("status") == "expired":
+        # RFC 8555 §7.1.6 has it, acme.messages does not; like revoked, it is no failure.
+        document["status"] = "revoked"
     try:
-        authorization: messages.Authorization = messages.Authorization.from_json(reply.document)
+        authorization: messages.Authorization = messages.Authorization.from_json(document)
     except (jose_errors.Error, ValueError, TypeError, AttributeError, KeyError) as problem:
         raise Transient("the CA's authorization is not understood") from problem
     return authorization
@@ -276,10 +281,9 @@ def _challenge(
         chall = challenge.chall
         if isinstance(chall, challenges.KeyAuthorizationChallenge) and chall.typ in types:
             return challenge
-    name = authorization.identifier.value
-    raise Permanent(
-        f"the CA offers no challenge for {name} of the types {', '.join(sorted(types))}"
-    )
+    name = DnsName(authorization.identifier.value)
+    problem = Problem("", f"the CA offers no challenge of the types {', '.join(sorted(types))}")
+    raise NamesFailed([NameFailure(name, problem)])
 
 
 def _failures(authorization: messages.Authorization) -> list[NameFailure]:

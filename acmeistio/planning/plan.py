@@ -19,7 +19,7 @@ from acmeistio.model import (
 from acmeistio.planning.decide import Situation, Verdict, decide
 from acmeistio.planning.ledger import Ledger
 from acmeistio.planning.merge import Holder, merge
-from acmeistio.reasons import Defect
+from acmeistio.reasons import Defect, Reason, defect
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +58,24 @@ def plan(world: World) -> Plan:
     holders = {target: _holder(held) for target, held in world.held.items()}
     known = [d for d in world.declarations if d.target in world.held]
     specs, merge_defects = merge(known, holders, world.installation)
-    verdicts = {spec.target: decide(_situation(spec, world)) for spec in specs}
+    verdicts = {spec.target: _decided(spec, world) for spec in specs}
     found = [d for verdict in verdicts.values() for d in verdict.defects]
     return Plan(
         specs={spec.target: spec for spec in specs},
         verdicts=verdicts,
         defects=tuple(sorted({*merge_defects, *found})),
     )
+
+
+def _decided(spec: CertificateSpec, world: World) -> Verdict:
+    """The verdict for one target; a mistake of ours in finding it stays with that target."""
+    try:
+        return decide(_situation(spec, world))
+    except Exception as error:  # noqa: BLE001  # a bulkhead: the rest goes on
+        problem = f"{type(error).__name__}: {error}"
+        return Verdict(
+            Keep(None), (defect(Reason.InternalError, spec.target.ref, problem=problem),)
+        )
 
 
 def _situation(spec: CertificateSpec, world: World) -> Situation:

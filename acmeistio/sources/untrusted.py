@@ -51,7 +51,10 @@ def created_at(manifest: Mapping[str, Any]) -> datetime | None:
             return None
     if not isinstance(value, datetime):
         return None
-    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    try:
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    except OverflowError:
+        return None
 
 
 def annotations_of(manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -61,10 +64,15 @@ def annotations_of(manifest: Mapping[str, Any]) -> dict[str, str]:
     is shown to the user as what it is, so it must not vanish here.
     """
     found = mapping(manifest, "metadata", "annotations")
-    return {str(key): _spelling(value) for key, value in found.items()}
+    return {key: _spelling(value) for key, value in found.items() if isinstance(key, str)}
 
 
 def _spelling(value: object) -> str:
     if isinstance(value, str):
         return value
-    return f"{str(value).lower() if isinstance(value, bool) else value} (not a string)"
+    if isinstance(value, bool):
+        return f"{str(value).lower()} (not a string)"
+    try:
+        return f"{value} (not a string)"
+    except (ValueError, RecursionError):  # a number of more than 4300 digits, endless nesting
+        return "(not a string)"
