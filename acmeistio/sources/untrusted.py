@@ -63,7 +63,7 @@ def annotations_of(manifest: Mapping[str, Any]) -> dict[str, str]:
     `tls: true` without quotes is refused by the API server but easily written into a file; it
     is shown to the user as what it is, so it must not vanish here.
     """
-    found = mapping(manifest, "metadata", "annotations")
+    found: Mapping[Any, Any] = mapping(manifest, "metadata", "annotations")
     return {key: _spelling(value) for key, value in found.items() if isinstance(key, str)}
 
 
