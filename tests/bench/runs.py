@@ -62,8 +62,9 @@ def _with_one_more_try(
             return run()
         except (RunFailed, NotAsOrdered) as error:
             end = fate if isinstance(error, RunFailed) else GIVEN_UP
-            results.failures.append(f"{name}: {error} ({end})")
-            tell(results.failures[-1])
+            first_line = str(error).partition("\n")[0]
+            results.failures.append(f"{name}, {end}: {first_line}")
+            tell(f"{name}, {end}: {error}")
             if end == GIVEN_UP:
                 break
     return None
@@ -76,7 +77,7 @@ def _run(case: Case, contestant: Contestant, results: Results) -> Sample:
                 return run_bare(ca, case)
             return _run_acmeistio(ca, case, Path(folder), results)
         except RunFailed as error:
-            raise RunFailed(f"{error} [{_verdict(ca, case)}]") from error
+            raise RunFailed(f"{_verdict(ca, case)}; {error}") from error
 
 
 def _verdict(ca: LocalCa, case: Case) -> str:
