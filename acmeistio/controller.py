@@ -41,7 +41,7 @@ LONGEST_GATHER_SECONDS = 1.0
 Ingresses applied together become one order."""
 
 BETWEEN_LOOKS_SECONDS = 0.05
-LOOKS_SHARE = 5.0
+LOOKS_SHARE = 10.0
 """Between two looks lies at least the first, and this many times what a look takes: while many
 orders end, looking stays a small part of the work."""
 
