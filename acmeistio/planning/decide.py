@@ -107,6 +107,11 @@ def name_failures(
     }
 
 
+def is_placeholder(held: Stored) -> bool:
+    """Whether the pair is ours to keep a listener open, and not one put in its stead by hand."""
+    return held.marks.placeholder and not _by_hand(held)
+
+
 def _put_right(situation: Situation) -> Decision | None:
     if situation.held is None:
         return StoreKnown() if situation.remembers else StorePlaceholder()
@@ -135,8 +140,8 @@ def _wanted(situation: Situation, orderable: tuple[DnsName, ...]) -> IssueReason
     held = situation.held
     if not isinstance(held, Stored):
         return IssueReason.SECRET_UNUSABLE
-    leaf, marks = held.leaf, held.marks
-    if marks.placeholder:
+    leaf = held.leaf
+    if is_placeholder(held):
         return IssueReason.NOT_ISSUED_YET
     if leaf.not_after <= situation.now:
         return IssueReason.EXPIRED
@@ -207,9 +212,9 @@ def _held_back(
     else:
         served = {name: f for name, f in served.items() if f.count < HOLD_BACK_FAILURES}
         limit = held.leaf.not_after
-    if not served or held.marks.placeholder or situation.now >= limit:
+    if not served or is_placeholder(held) or situation.now >= limit:
         return None
-    until = min(limit, *(f.retry_at for f in served.values()))
+    until = min(limit, *(f.retry_at for f in waiting.values()))
     facts = {"names": ", ".join(sorted(served)), "until": _text(limit)}
     return until, (defect(Reason.RenewalHeldBack, situation.spec.target.ref, **facts),)
 
@@ -226,7 +231,7 @@ def _held_defects(situation: Situation) -> tuple[Defect, ...]:
     held, ref = situation.held, situation.spec.target.ref
     if isinstance(held, Unusable):
         return (defect(Reason.SecretUnusable, ref, why=held.why),)
-    if isinstance(held, Stored) and _by_hand(held) and not held.marks.placeholder:
+    if isinstance(held, Stored) and _by_hand(held):
         due = _text(renew_at(held.leaf))
         return (defect(Reason.CertificateReplacedByHand, ref, renew_at=due),)
     return ()

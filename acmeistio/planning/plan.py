@@ -16,7 +16,7 @@ from acmeistio.model import (
     Target,
     Unusable,
 )
-from acmeistio.planning.decide import Situation, Verdict, decide
+from acmeistio.planning.decide import Situation, Verdict, decide, is_placeholder
 from acmeistio.planning.ledger import Ledger
 from acmeistio.planning.merge import Holder, merge
 from acmeistio.reasons import Defect, Reason, defect
@@ -92,9 +92,9 @@ def _situation(spec: CertificateSpec, world: World) -> Situation:
 def _holder(held: Stored | Unusable | None) -> Holder:
     if held is None:
         return Holder()
-    served = held.leaf.names if isinstance(held, Stored) else frozenset()
-    placeholder = held.marks.placeholder
-    return Holder(held.marks.declared_by, frozenset() if placeholder else served)
+    if not isinstance(held, Stored) or is_placeholder(held):
+        return Holder(held.marks.declared_by)
+    return Holder(held.marks.declared_by, held.leaf.names)
 
 
 def _instant(verdict: Verdict) -> datetime | None:

@@ -1,0 +1,489 @@
+"""planning/decide.py: one test per rule of what to do for one target."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from acmeistio.model import (
+    CertificateSpec,
+    Defer,
+    Issue,
+    IssueReason,
+    Keep,
+    KeyType,
+    Marks,
+    ObjectRef,
+    Stored,
+    StoreKnown,
+    StorePlaceholder,
+    Unusable,
+)
+from acmeistio.names import DnsName
+from acmeistio.planning.decide import (
+    HOLD_BACK_FAILURES,
+    Situation,
+    Verdict,
+    armed_by,
+    decide,
+    name_failures,
+)
+from acmeistio.planning.ledger import Failure, Ledger, Pause
+from acmeistio.planning.renewal import endangered_at, renew_at
+from tests.core.builders import (
+    DAY,
+    MINUTE,
+    NOW,
+    OTHER_CA,
+    REF,
+    TARGET,
+    A,
+    B,
+    C,
+    failed_name,
+    failed_target,
+    placeholder_of,
+    situation,
+    spec_of,
+    stored,
+)
+
+MANAGED = Marks(managed=True)
+
+
+def codes(verdict: Verdict) -> list[str]:
+    """The codes of the Defects, each one's words made once."""
+    assert all(made.sentence and made.remedy for made in verdict.defects)
+    return [made.code for made in verdict.defects]
+
+
+def quiet(asked: Situation) -> object:
+    """The decision, where there is nothing to complain of."""
+    verdict = decide(asked)
+    assert codes(verdict) == []
+    return verdict.decision
+
+
+# --- is there a pair to serve?
+
+
+def test_placeholder_first() -> None:
+    """A target that does not exist gets a placeholder at once (DESIGN §5, Placeholder)."""
+    assert quiet(situation(spec_of(A), None)) == StorePlaceholder()
+
+
+def test_placeholder_whatever_the_ca_says() -> None:
+    """It waits for no pause and no backoff: the CA is not asked for it (DESIGN §5)."""
+    spec = spec_of(A)
+    ledger = failed_target(spec).paused("ca", Pause(NOW + DAY, "slow down"))
+    assert quiet(situation(spec, None, ledger=ledger)) == StorePlaceholder()
+
+
+def test_a_deleted_secret_comes_back_from_memory() -> None:
+    """A deleted Secret is put right at once from memory (DESIGN §5, Bundles)."""
+    assert quiet(situation(spec_of(A), None, remembers=True)) == StoreKnown()
+
+
+def test_an_unusable_pair_comes_back_from_memory() -> None:
+    """An unusable pair under our label is put right from memory (DESIGN §5, Bundles)."""
+    held = Unusable("tls.key is missing", MANAGED)
+    assert quiet(situation(spec_of(A), held, remembers=True)) == StoreKnown()
+
+
+def test_an_unusable_pair_is_ordered_anew() -> None:
+    """… else by an order within the budget, and shown (DESIGN §5, Bundles)."""
+    spec, held = spec_of(A, B), Unusable("tls.key is missing", MANAGED)
+    verdict = decide(situation(spec, held))
+    assert verdict.decision == Issue((A, B), IssueReason.SECRET_UNUSABLE)
+    assert codes(verdict) == ["SecretUnusable"]
+    assert "tls.key is missing" in verdict.defects[0].sentence
+    waiting = decide(situation(spec, held, ledger=failed_target(spec)))
+    assert waiting.decision == Defer(NOW + MINUTE, IssueReason.SECRET_UNUSABLE, (A, B))
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+@pytest.mark.parametrize(
+    "held",
+    [
+        stored(A, managed=False),
+        stored(A, managed=False, made=NOW - 100 * DAY),
+        stored(C, managed=False, renew_requested_at="now", placeholder=True),
+        Unusable("tls.crt is missing", Marks(managed=False)),
+    ],
+)
+def test_a_foreign_secret_is_never_touched(held: Stored | Unusable, remembers: bool) -> None:
+    """A Secret that acmeistio does not manage is never overwritten (DESIGN §5, Bundles)."""
+    verdict = decide(situation(spec_of(A, B), held, remembers=remembers))
+    assert verdict.decision == Keep(None)
+    assert codes(verdict) == ["SecretNotManaged"]
+    assert verdict.defects[0].subject == TARGET.ref
+
+
+def test_by_hand_is_kept_until_due() -> None:
+    """A valid other pair placed by hand is kept until it is due, with a Defect (DESIGN §5).
+
+    It was made with no parameters of ours, so none of them has changed.
+    """
+    held = stored(A, B, written_sha256="ours", directory_url=None, profile="x")
+    held = replace(held, leaf=replace(held.leaf, key_type=None))
+    due = renew_at(held.leaf)
+    verdict = decide(situation(spec_of(A, B, profile="tlsserver"), held, remembers=True))
+    assert verdict.decision == Keep(due)
+    assert codes(verdict) == ["CertificateReplacedByHand"]
+    verdict = decide(situation(spec_of(A, B), held, now=due))
+    assert verdict.decision == Issue((A, B), IssueReason.RENEWAL_DUE)
+
+
+def test_by_hand_over_a_placeholder_is_kept() -> None:
+    """So is one that a user puts in the placeholder's stead: the mark is not about it."""
+    placed = placeholder_of(A)
+    held = replace(placed, leaf=replace(placed.leaf, sha256="by hand", not_after=NOW + 90 * DAY))
+    verdict = decide(situation(spec_of(A), held))
+    assert verdict.decision == Keep(renew_at(held.leaf))
+    assert codes(verdict) == ["CertificateReplacedByHand"]
+
+
+def test_by_hand_must_cover_the_names() -> None:
+    """Kept is what covers the names; another one is replaced (DESIGN §5, Bundles)."""
+    held = stored(A, written_sha256="ours")
+    assert decide(situation(spec_of(A, B), held)).decision == Issue((A, B), IssueReason.NAMES_ADDED)
+    wild = stored(DnsName("*.example.com"), written_sha256="ours")
+    assert isinstance(decide(situation(spec_of(A, B), wild)).decision, Keep)
+
+
+# --- is another certificate wanted?
+
+
+def test_a_placeholder_is_replaced() -> None:
+    """A placeholder serves until the CA's certificate comes (DESIGN §5, Placeholder)."""
+    held = placeholder_of(A, B)
+    assert quiet(situation(spec_of(A, B), held)) == Issue((A, B), IssueReason.NOT_ISSUED_YET)
+
+
+def test_nothing_to_do() -> None:
+    """A certificate that is as declared is kept until it is due (DESIGN §5, Renewal)."""
+    held = stored(A, B)
+    assert quiet(situation(spec_of(A, B), held)) == Keep(held.leaf.not_before + 60 * DAY)
+
+
+def test_a_new_name_is_ordered() -> None:
+    """Adding a name reissues for all names (issue 3, must show)."""
+    assert quiet(situation(spec_of(A, B, C), stored(A, B))) == Issue(
+        (A, B, C), IssueReason.NAMES_ADDED
+    )
+
+
+def test_a_removed_name_triggers_nothing() -> None:
+    """A name that is no longer declared leaves with the next renewal (DESIGN §5, Growing)."""
+    held = stored(A, B, C)
+    due = renew_at(held.leaf)
+    assert quiet(situation(spec_of(A), held)) == Keep(due)
+    assert quiet(situation(spec_of(A), held, now=due)) == Issue((A,), IssueReason.RENEWAL_DUE)
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "due"),
+    [
+        (90 * DAY, 60 * DAY),
+        (45 * DAY, 30 * DAY),
+        (6 * DAY, 3 * DAY),
+        (timedelta(seconds=60), timedelta(seconds=30)),
+    ],
+)
+def test_renewal(lifetime: timedelta, due: timedelta) -> None:
+    """At two thirds of the lifetime, half where it is under 10 days (DESIGN §5, Renewal)."""
+    held = stored(A, made=NOW, lifetime=lifetime)
+    second = timedelta(seconds=1)
+    assert quiet(situation(spec_of(A), held, now=NOW + due - second)) == Keep(NOW + due)
+    issue = Issue((A,), IssueReason.RENEWAL_DUE)
+    assert quiet(situation(spec_of(A), held, now=NOW + due)) == issue
+
+
+def test_expired() -> None:
+    """An expired certificate is replaced, from the very instant it ends."""
+    held = stored(A, made=NOW - 90 * DAY)
+    assert quiet(situation(spec_of(A), held)) == Issue((A,), IssueReason.EXPIRED)
+
+
+def test_renewal_on_request() -> None:
+    """`acmeistio.io/renew-requested-at` forces one renewal per value (issue 3 §5)."""
+    asked = stored(A, renew_requested_at="2030-01-01")
+    assert quiet(situation(spec_of(A), asked)) == Issue((A,), IssueReason.RENEWAL_REQUESTED)
+    served = stored(A, renew_requested_at="2030-01-01", renewed_for="2030-01-01")
+    assert isinstance(quiet(situation(spec_of(A), served)), Keep)
+    again = stored(A, renew_requested_at="again", renewed_for="2030-01-01")
+    assert quiet(situation(spec_of(A), again)) == Issue((A,), IssueReason.RENEWAL_REQUESTED)
+    taken_back = stored(A, renewed_for="2030-01-01")
+    assert isinstance(quiet(situation(spec_of(A), taken_back)), Keep)
+
+
+def test_renewal_on_request_of_one_by_hand() -> None:
+    """The remedy of CertificateReplacedByHand works: asked for, a new one is got (reasons.py)."""
+    held = stored(A, written_sha256="ours", renew_requested_at="now")
+    assert decide(situation(spec_of(A), held)).decision == Issue(
+        (A,), IssueReason.RENEWAL_REQUESTED
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        (spec_of(A, issuer="other"), IssueReason.ISSUER_CHANGED),
+        (spec_of(A, profile="tlsserver"), IssueReason.PROFILE_CHANGED),
+        (spec_of(A, key_type=KeyType.RSA_2048), IssueReason.KEY_TYPE_CHANGED),
+    ],
+)
+def test_changed_parameters(spec: CertificateSpec, reason: IssueReason) -> None:
+    """Another issuer, profile or key type is another certificate (issue 3 §2)."""
+    assert quiet(situation(spec, stored(A))) == Issue((A,), reason)
+
+
+def test_an_issuer_is_its_directory() -> None:
+    """An issuer that was only renamed is the same CA: nothing to order."""
+    held = stored(A, directory_url=OTHER_CA.directory_url)
+    assert isinstance(quiet(situation(spec_of(A, issuer="other"), held)), Keep)
+
+
+# --- for which names, and may it be ordered now?
+
+
+def test_a_failing_name_is_left_out() -> None:
+    """A name that fails validation is left out of the next order (DESIGN §5, No name blocks)."""
+    spec = spec_of(A, B, C)
+    verdict = decide(situation(spec, placeholder_of(A, B, C), ledger=failed_name(spec, B)))
+    assert verdict.decision == Issue((A, C), IssueReason.NOT_ISSUED_YET)
+    assert codes(verdict) == ["ValidationFailed"]
+    assert verdict.defects[0].subject == REF
+    assert "b.example.com: NXDOMAIN" in verdict.defects[0].sentence
+
+
+def test_a_failing_name_costs_one_order_not_one_per_pass() -> None:
+    """With the others served, nothing is ordered before its retry is due (issue 3, must show)."""
+    spec, retry_at = spec_of(A, B), NOW + 10 * MINUTE
+    ledger = failed_name(spec, B, retry_at=retry_at)
+    verdict = decide(situation(spec, stored(A), ledger=ledger))
+    assert verdict.decision == Keep(retry_at)
+    assert codes(verdict) == ["ValidationFailed"]
+    later = situation(spec, stored(A), ledger=ledger, now=retry_at)
+    assert decide(later).decision == Issue((A, B), IssueReason.NAMES_ADDED)
+
+
+def test_every_declaring_object_is_told() -> None:
+    """The Defect of a name is one of each object that declares it (DESIGN §4, Defect)."""
+    spec = spec_of(A, B)
+    other = ObjectRef("Ingress", "shop", "other")
+    spec = replace(spec, declared_by={A: (REF, other), B: (other,)})
+    verdict = decide(situation(spec, stored(B), ledger=failed_name(spec, A)))
+    assert [made.subject for made in verdict.defects] == [REF, other]
+
+
+def test_all_names_fail() -> None:
+    """If no name is left the order waits for the first of them (issue 3 §2)."""
+    spec = spec_of(A, B)
+    ledger = failed_name(spec, A, retry_at=NOW + 10 * MINUTE)
+    ledger = failed_name(spec, B, retry_at=NOW + 2 * MINUTE, ledger=ledger)
+    verdict = decide(situation(spec, placeholder_of(A, B), ledger=ledger))
+    assert verdict.decision == Defer(NOW + 2 * MINUTE, IssueReason.NOT_ISSUED_YET, (A, B))
+    later = situation(spec, placeholder_of(A, B), ledger=ledger, now=NOW + 2 * MINUTE)
+    assert decide(later).decision == Issue((B,), IssueReason.NOT_ISSUED_YET)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        spec_of(A, B, issuer="other"),
+        spec_of(A, B, key_type=KeyType.RSA_2048),
+        spec_of(A, B, profile="tlsserver"),
+        spec_of(A, B, source=ObjectRef("Ingress", "shop", "another")),
+    ],
+)
+def test_a_changed_declaration_is_tried_at_once(changed: CertificateSpec) -> None:
+    """A name joins again when its declaration changes, without waiting (issue 3 §2)."""
+    spec = spec_of(A, B)
+    failure = Failure(4, NOW + DAY, armed_by(spec, MANAGED, B), "NXDOMAIN")
+    ledger = Ledger().name_failed(changed.issuer, B, failure)
+    assert list(name_failures(spec, MANAGED, ledger)) == ([B] if changed.issuer == "ca" else [])
+    verdict = decide(situation(changed, placeholder_of(A, B), ledger=ledger))
+    assert verdict.decision == Issue((A, B), IssueReason.NOT_ISSUED_YET)
+    assert codes(verdict) == []
+
+
+def test_a_change_elsewhere_arms_nothing() -> None:
+    """A name that joins or leaves beside it does not make a failing name be tried again."""
+    spec = spec_of(A, B)
+    ledger = failed_name(spec, B)
+    verdict = decide(situation(spec_of(A, B, C), stored(A), ledger=ledger))
+    assert verdict.decision == Issue((A, C), IssueReason.NAMES_ADDED)
+
+
+def test_a_request_arms_again() -> None:
+    """Who asks for a renewal is not made to wait for what was (armed_by; issue 3 §5)."""
+    spec = spec_of(A, B)
+    ledger = failed_name(spec, B, marks=stored(A).marks)
+    held = stored(A, renew_requested_at="now")
+    decision = decide(situation(spec, held, ledger=ledger)).decision
+    assert decision == Issue((A, B), IssueReason.RENEWAL_REQUESTED)
+
+
+def test_another_ca_knows_nothing_of_it() -> None:
+    """Another CA may well be able to validate what one can't (ledger.py, NameKey)."""
+    spec = spec_of(A, B, issuer="other")
+    ledger = Ledger().name_failed("ca", B, Failure(1, NOW + DAY, armed_by(spec, None, B), "no"))
+    decision = decide(situation(spec, placeholder_of(A, B), ledger=ledger)).decision
+    assert decision == Issue((A, B), IssueReason.NOT_ISSUED_YET)
+
+
+def test_a_pause_of_the_issuer() -> None:
+    """429 and 503 pause that issuer and no other (issue 3 §3)."""
+    ledger = Ledger().paused("ca", Pause(NOW + MINUTE, "too many requests"))
+    verdict = decide(situation(spec_of(A), placeholder_of(A), ledger=ledger))
+    assert verdict.decision == Defer(NOW + MINUTE, IssueReason.NOT_ISSUED_YET, (A,))
+    assert codes(verdict) == ["IssuerPaused"]
+    over = situation(spec_of(A), placeholder_of(A), ledger=ledger, now=NOW + MINUTE)
+    assert quiet(over) == Issue((A,), IssueReason.NOT_ISSUED_YET)
+    other = situation(spec_of(A, issuer="other"), placeholder_of(A), ledger=ledger)
+    assert quiet(other) == Issue((A,), IssueReason.NOT_ISSUED_YET)
+    assert isinstance(quiet(situation(spec_of(A), stored(A), ledger=ledger)), Keep)
+
+
+@pytest.mark.parametrize(("costly", "code"), [(True, "OrderRefused"), (False, "OrderDelayed")])
+def test_a_failed_order_waits(costly: bool, code: str) -> None:
+    """An order that failed as a whole waits for its backoff and is shown (DESIGN §5, Errors)."""
+    spec = spec_of(A)
+    ledger = failed_target(spec, costly=costly)
+    verdict = decide(situation(spec, placeholder_of(A), ledger=ledger))
+    assert verdict.decision == Defer(NOW + MINUTE, IssueReason.NOT_ISSUED_YET, (A,))
+    assert codes(verdict) == [code]
+    assert "no, thank you" in verdict.defects[0].sentence
+    later = situation(spec, placeholder_of(A), ledger=ledger, now=NOW + MINUTE)
+    assert decide(later).decision == Issue((A,), IssueReason.NOT_ISSUED_YET)
+
+
+@pytest.mark.parametrize(
+    "changed", [spec_of(A, B), spec_of(A, profile="x"), spec_of(A, key_type=KeyType.RSA_2048)]
+)
+def test_a_failed_order_is_armed_by_a_change(changed: CertificateSpec) -> None:
+    """Not retried until spec or settings change — then at once (DESIGN §5, Errors)."""
+    ledger = failed_target(spec_of(A), retry_at=NOW + DAY)
+    decision = quiet(situation(changed, placeholder_of(A), ledger=ledger))
+    assert decision == Issue(changed.names, IssueReason.NOT_ISSUED_YET)
+
+
+# --- names that are served and fail
+
+
+def due_with_failing_b(count: int = 1, retry_in: timedelta = MINUTE) -> Situation:
+    """A due renewal of A and B, of which B can't be validated now."""
+    spec, held = spec_of(A, B), stored(A, B)
+    now = renew_at(held.leaf)
+    ledger = failed_name(spec, B, count=count, retry_at=now + retry_in)
+    return situation(spec, held, now=now, ledger=ledger)
+
+
+@pytest.mark.parametrize("count", [1, 2, HOLD_BACK_FAILURES, 9])
+def test_a_due_renewal_waits_for_served_names(count: int) -> None:
+    """Names that work are never dropped because another fails, nor this one (DESIGN §5)."""
+    asked = due_with_failing_b(count)
+    verdict = decide(asked)
+    assert verdict.decision == Defer(asked.now + MINUTE, IssueReason.RENEWAL_DUE, (A, B))
+    assert codes(verdict) == ["ValidationFailed", "RenewalHeldBack"]
+
+
+def test_until_the_others_are_endangered() -> None:
+    """Halfway between due and expiry the others no longer wait (renewal.py)."""
+    asked = due_with_failing_b(retry_in=80 * DAY)
+    assert isinstance(asked.held, Stored)
+    endangered = endangered_at(asked.held.leaf)
+    assert decide(asked).decision == Defer(endangered, IssueReason.RENEWAL_DUE, (A, B))
+    decision = decide(replace(asked, now=endangered)).decision
+    assert decision == Issue((A,), IssueReason.RENEWAL_DUE)
+
+
+def test_a_failing_name_that_is_not_served_holds_nothing_back() -> None:
+    """Waiting is for names that would be lost; one that never worked is left out (DESIGN §5)."""
+    spec, held = spec_of(A, B), stored(A)
+    now = renew_at(held.leaf)
+    ledger = failed_name(spec, B, retry_at=now + MINUTE)
+    decision = decide(situation(spec, held, now=now, ledger=ledger)).decision
+    assert decision == Issue((A,), IssueReason.RENEWAL_DUE)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_new_name_waits_a_little_for_served_names(count: int) -> None:
+    """A served name that stumbles is not dropped when another one joins (DESIGN §5)."""
+    spec = spec_of(A, B, C)
+    ledger = failed_name(spec, B, count=count, retry_at=NOW + 10 * MINUTE)
+    verdict = decide(situation(spec, stored(A, B), ledger=ledger))
+    assert verdict.decision == Defer(NOW + 10 * MINUTE, IssueReason.NAMES_ADDED, spec.names)
+    assert codes(verdict) == ["ValidationFailed", "RenewalHeldBack"]
+
+
+def test_a_new_name_does_not_wait_for_ever() -> None:
+    """After HOLD_BACK_FAILURES in a row the new name goes on without it (DESIGN §5)."""
+    spec = spec_of(A, B, C)
+    ledger = failed_name(spec, B, count=HOLD_BACK_FAILURES)
+    decision = decide(situation(spec, stored(A, B), ledger=ledger)).decision
+    assert decision == Issue((A, C), IssueReason.NAMES_ADDED)
+
+
+def test_expired_waits_for_nobody() -> None:
+    """What is expired serves nobody: the names that work are got at once (DESIGN §5)."""
+    spec = spec_of(A, B)
+    held = stored(A, B, made=NOW - 91 * DAY)
+    decision = decide(situation(spec, held, ledger=failed_name(spec, B))).decision
+    assert decision == Issue((A,), IssueReason.EXPIRED)
+
+
+def test_a_placeholder_waits_for_nobody() -> None:
+    """A placeholder's names are not served by anything that counts (DESIGN §5, Placeholder)."""
+    spec = spec_of(A, B)
+    verdict = decide(situation(spec, placeholder_of(A, B), ledger=failed_name(spec, B)))
+    assert verdict.decision == Issue((A,), IssueReason.NOT_ISSUED_YET)
+
+
+def test_held_back_looks_again_when_anything_changes() -> None:
+    """A wait ends when the first name that was left out may be tried, served or not (plan.py)."""
+    spec, held = spec_of(A, B, C), stored(A, B)
+    now = renew_at(held.leaf)
+    ledger = failed_name(spec, B, retry_at=now + DAY)
+    ledger = failed_name(spec, C, retry_at=now + MINUTE, ledger=ledger)
+    decision = decide(situation(spec, held, now=now, ledger=ledger)).decision
+    assert decision == Defer(now + MINUTE, IssueReason.RENEWAL_DUE, spec.names)
+
+
+# --- the digest
+
+
+def test_what_arms() -> None:
+    """The digest holds what a user can change, and is the same after a restart (decide.py)."""
+    spec, marks = spec_of(A, B), Marks()
+    same: list[tuple[CertificateSpec, Marks | None]] = [
+        (spec_of(B, A), None),
+        (spec, marks),
+        (spec, stored(A).marks),
+    ]
+    assert len({armed_by(s, m, A) for s, m in same}) == 1
+    assert len({armed_by(s, m) for s, m in same}) == 1
+    different = {
+        armed_by(spec, marks),
+        armed_by(spec, marks, A),
+        armed_by(spec, marks, B),
+        armed_by(spec, Marks(renew_requested_at="now"), A),
+        armed_by(replace(spec, profile="x"), marks, A),
+        armed_by(replace(spec, issuer="other"), marks, A),
+        armed_by(replace(spec, key_type=KeyType.RSA_2048), marks, A),
+    }
+    assert len(different) == 7
+    assert armed_by(spec_of(A), None, A) == "4394045fad3b4fea"
+
+
+@pytest.mark.parametrize("now", [NOW, NOW + 59 * DAY + timedelta(microseconds=1)])
+def test_look_again_is_ahead(now: datetime) -> None:
+    """What is kept is looked at again later, never now: no busy loop (issue 3 §2)."""
+    decision = decide(situation(spec_of(A), stored(A), now=now)).decision
+    assert isinstance(decision, Keep | Issue)
+    if isinstance(decision, Keep):
+        assert decision.look_again_at
+        assert decision.look_again_at > now
