@@ -1,0 +1,348 @@
+"""planning/plan.py: properties of the whole plan, over worlds in which anything went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import TypeVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acmeistio.model import (
+    CertificateSpec,
+    Decision,
+    Defer,
+    Issue,
+    Keep,
+    Leaf,
+    Marks,
+    Stored,
+    StoreKnown,
+    StorePlaceholder,
+    Target,
+)
+from acmeistio.names import covers
+from acmeistio.planning.ledger import Ledger, from_json, to_json
+from acmeistio.planning.plan import Plan, World, plan
+from tests.core.builders import (
+    DAY,
+    INSTALLATION,
+    MINUTE,
+    NAMESPACE,
+    NOW,
+    TARGET,
+    A,
+    B,
+    declaration,
+    failed_name,
+    placeholder_of,
+    spec_of,
+    stored,
+)
+from tests.core.strategies import NAMES, Drawn, worlds
+
+K = TypeVar("K")
+V = TypeVar("V")
+ROUNDS = 3
+"""Put right from memory, then order: two rounds do something, the third must not."""
+
+
+def shuffled(data: st.DataObject, mapping: Mapping[K, V]) -> dict[K, V]:
+    """The same mapping in another order."""
+    return dict(data.draw(st.permutations(list(mapping.items()))))
+
+
+def after(drawn: Drawn, made: Plan) -> Drawn:
+    """A pure model of the stores: the world once everything that the plan says was done."""
+    world, known = drawn.world, dict(drawn.known)
+    held, ledger = dict(world.held), world.ledger
+    for target, verdict in made.verdicts.items():
+        spec = made.specs[target]
+        match verdict.decision:
+            case StorePlaceholder():
+                known[target] = placeholder_of(*spec.names, made=world.now)
+            case StoreKnown():
+                pass
+            case Issue(names=ordered):
+                before = held[target]
+                marks = before.marks if before else Marks()
+                known[target] = issued(world, spec, ordered, marks)
+                ledger = ledger.issued(target, spec.issuer, frozenset(ordered))
+            case _:
+                continue
+        held[target] = known[target]
+    after_it = replace(world, held=held, ledger=ledger, remembered=frozenset(known))
+    return Drawn(after_it, known)
+
+
+def issued(world: World, spec: CertificateSpec, ordered: tuple[str, ...], marks: Marks) -> Stored:
+    """What issuing.py stores: a fresh certificate for the names of the order, and its facts."""
+    made = stored(made=world.now - timedelta(hours=1), serial=7)
+    leaf = Leaf(
+        frozenset(name for name in spec.names if name in ordered),
+        made.leaf.not_before,
+        made.leaf.not_after,
+        made.leaf.serial,
+        made.leaf.sha256,
+        spec.key_type,
+    )
+    facts = replace(
+        made.marks,
+        directory_url=world.installation.issuers[spec.issuer].directory_url,
+        profile=spec.profile,
+        declared_by=spec.sources,
+        renew_requested_at=marks.renew_requested_at,
+        renewed_for=marks.renew_requested_at,
+    )
+    return Stored(leaf, facts)
+
+
+def decisions(made: Plan) -> dict[Target, Decision]:
+    """Target → decision."""
+    return {target: verdict.decision for target, verdict in made.verdicts.items()}
+
+
+@given(st.data(), worlds())
+def test_the_order_never_matters(data: st.DataObject, drawn: Drawn) -> None:
+    """A permutation of the input never changes the plan (issue 3 §2, DESIGN §5 Merging).
+
+    Not of the declarations, and not of what is stored and remembered, which a restart reads
+    back in another order.
+    """
+    world = drawn.world
+    other = replace(
+        world,
+        declarations=tuple(data.draw(st.permutations(world.declarations))),
+        held=shuffled(data, world.held),
+        ledger=Ledger(
+            shuffled(data, world.ledger.names),
+            shuffled(data, world.ledger.targets),
+            shuffled(data, world.ledger.orders),
+            shuffled(data, world.ledger.pauses),
+        ),
+    )
+    assert plan(other) == plan(world)
+
+
+@given(worlds())
+def test_planning_twice_gives_the_same(drawn: Drawn) -> None:
+    """Planning changes nothing, and a ledger read back plans the same (issue 3 §2)."""
+    world = drawn.world
+    read_back = replace(world, ledger=from_json(to_json(world.ledger)))
+    first = plan(world)
+    assert plan(world) == first
+    assert plan(read_back) == first
+
+
+@given(worlds())
+def test_a_plan_carried_out_leaves_nothing_to_do(drawn: Drawn) -> None:
+    """When all is stored and issued, the next plan only keeps and defers (issue 3 §2).
+
+    From memory an old pair may come back first, which is ordered anew in the next round.
+    """
+    for _ in range(ROUNDS):
+        drawn = after(drawn, plan(drawn.world))
+    for decision in decisions(plan(drawn.world)).values():
+        assert isinstance(decision, Keep | Defer)
+
+
+@given(worlds())
+def test_an_order_settles_its_target(drawn: Drawn) -> None:
+    """A target that was issued is kept, and its certificate has all that was ordered."""
+    made = plan(drawn.world)
+    then = plan(after(drawn, made).world)
+    for target, decision in decisions(made).items():
+        if isinstance(decision, Issue):
+            assert isinstance(then.verdicts[target].decision, Keep)
+
+
+@given(worlds())
+def test_only_declared_names_are_ordered(drawn: Drawn) -> None:
+    """A plan never issues, or waits, for a name that nobody declares for that target."""
+    world = drawn.world
+    for target, decision in decisions(plan(world)).items():
+        declared = {n for d in world.declarations if d.target == target for n in d.names}
+        if isinstance(decision, Issue | Defer):
+            assert decision.names
+            assert declared >= set(decision.names)
+            assert len(set(decision.names)) == len(decision.names) <= 3
+            assert "*.example.com" not in decision.names
+
+
+@given(worlds())
+def test_foreign_and_unknown_targets_are_left_alone(drawn: Drawn) -> None:
+    """What is not ours is only kept, and unknown is not absent (DESIGN §5)."""
+    world = drawn.world
+    made = plan(world)
+    assert set(made.verdicts) == set(made.specs) <= set(world.held)
+    for target, decision in decisions(made).items():
+        held = world.held[target]
+        if held is not None and not held.marks.managed:
+            assert decision == Keep(None)
+        assert isinstance(decision, StorePlaceholder | StoreKnown) or held is not None
+
+
+@given(worlds())
+def test_failing_names_are_not_ordered(drawn: Drawn) -> None:
+    """A name whose backoff runs is in no order (DESIGN §5, No name blocks another)."""
+    world = drawn.world
+    made = plan(world)
+    told = {
+        (dict(d.facts)["name"], d.subject) for d in made.defects if d.code == "ValidationFailed"
+    }
+    for target, decision in decisions(made).items():
+        if not isinstance(decision, Issue):
+            continue
+        spec = made.specs[target]
+        for name in decision.names:
+            failure = world.ledger.names.get((spec.issuer, name))
+            waiting = failure and failure.retry_at > world.now and failure.armed_by != "stale"
+            assert not waiting or not any((name, ref) in told for ref in spec.declared_by[name])
+
+
+@given(worlds())
+def test_no_busy_loop(drawn: Drawn) -> None:
+    """When nothing is to be done now, the plan is looked at again later and never now."""
+    made = plan(drawn.world)
+    for decision in decisions(made).values():
+        if isinstance(decision, Keep) and decision.look_again_at:
+            assert decision.look_again_at > drawn.world.now
+        if isinstance(decision, Defer):
+            assert decision.until > drawn.world.now
+    assert made.look_again_at is None or made.look_again_at > drawn.world.now
+
+
+@given(worlds(), st.floats(0, 1, exclude_max=True))
+def test_nothing_changes_before_it_is_looked_at_again(drawn: Drawn, part: float) -> None:
+    """Until `look_again_at` no decision changes by itself, so that sleeping loses nothing.
+
+    A Defer may wait for a better reason: a certificate expires while its issuer pauses.
+    """
+    world = drawn.world
+    made = plan(world)
+    for target, decision in decisions(made).items():
+        until = decision.look_again_at if isinstance(decision, Keep) else None
+        until = decision.until if isinstance(decision, Defer) else until
+        if not until and not isinstance(decision, Keep):
+            continue
+        until = until or world.now + 400 * DAY
+        later = replace(world, now=world.now + (until - world.now) * part)
+        then = plan(later).verdicts[target].decision
+        if isinstance(decision, Defer):
+            assert isinstance(then, Defer)
+            assert then.until == until
+        else:
+            assert then == decision
+
+
+@given(worlds())
+def test_defects_have_words(drawn: Drawn) -> None:
+    """Every Defect that a plan finds has its sentence and remedy, once each (issue 3 §2)."""
+    defects = plan(drawn.world).defects
+    assert len(set(defects)) == len(defects)
+    assert list(defects) == sorted(defects)
+    assert all(made.sentence and made.remedy for made in defects)
+
+
+@given(worlds())
+def test_a_served_name_is_not_dropped_lightly(drawn: Drawn) -> None:
+    """A certificate that serves is never made worse by a first stumble (DESIGN §5).
+
+    A name that is declared, served by a valid certificate of ours and failed once or twice is
+    part of the next order, unless that is a renewal whose other names are endangered.
+    """
+    world = drawn.world
+    made = plan(world)
+    for target, decision in decisions(made).items():
+        held = world.held[target]
+        if not isinstance(decision, Issue) or not isinstance(held, Stored):
+            continue
+        if held.marks.placeholder or held.leaf.not_after <= world.now:
+            continue
+        spec = made.specs[target]
+        served = [name for name in spec.names if covers(held.leaf.names, name)]
+        for name in set(served) - set(decision.names):
+            failure = world.ledger.names[spec.issuer, name]
+            endangered = held.leaf.not_after - world.now <= world.now - held.leaf.not_before
+            assert failure.count >= 3 or endangered
+
+
+# --- examples
+
+
+def world_of(*names: str, held: Stored | None = None, ledger: Ledger | None = None) -> World:
+    """One target that one object declares."""
+    return World(
+        declarations=(declaration("web", *names),),
+        held={TARGET: held},
+        remembered=frozenset(),
+        ledger=ledger or Ledger(),
+        installation=INSTALLATION,
+        now=NOW,
+    )
+
+
+def test_a_target_that_could_not_be_read_is_left_out() -> None:
+    """Unknown is not absent: no placeholder over what can't be seen (DESIGN §5, Growing)."""
+    made = plan(replace(world_of(A), held={}))
+    assert (made.specs, made.verdicts, made.defects) == ({}, {}, ())
+    assert made.look_again_at is None
+
+
+def test_an_undeclared_target_is_left_as_it_is() -> None:
+    """A Secret whose last declaration goes stays as it is (DESIGN §5, Growing)."""
+    made = plan(replace(world_of(), declarations=(), held={TARGET: stored(A)}))
+    assert made.verdicts == {}
+
+
+def test_look_again_is_the_earliest() -> None:
+    """The loop wakes for the first of all targets (plan.py)."""
+    second = Target(NAMESPACE, "second")
+    world = world_of(A, B, held=stored(A), ledger=failed_name(spec_of(A, B), B))
+    made = plan(
+        replace(
+            world,
+            declarations=(*world.declarations, declaration("web", A, target=second)),
+            held={**world.held, second: stored(A)},
+        )
+    )
+    # the failed name is armed by another spec: its target is ordered, only the second is kept
+    assert {type(d) for d in decisions(made).values()} <= {Keep, Issue}
+    assert made.look_again_at == min(
+        d.look_again_at for d in decisions(made).values() if isinstance(d, Keep) and d.look_again_at
+    )
+    assert made.look_again_at == NOW + MINUTE
+
+
+def test_the_holder_is_read_from_the_secret() -> None:
+    """Who stands in the Secret's declared-by keeps it (DESIGN §5, Merging)."""
+    world = replace(
+        world_of(),
+        declarations=(declaration("a", A, issuer="ca"), declaration("web", B, issuer="other")),
+        held={TARGET: stored(B)},
+    )
+    made = plan(world)
+    assert made.specs[TARGET].names == (B,)
+    assert [d.code for d in made.defects] == ["ConflictingDeclaration"]
+
+
+@pytest.mark.parametrize("placeholder", [True, False])
+def test_names_of_a_placeholder_are_not_served(placeholder: bool) -> None:
+    """A placeholder gives no name the right to stay among too many (DESIGN §5)."""
+    many = tuple(f"n{index:03}.example.com" for index in range(100))
+    held = placeholder_of(B) if placeholder else stored(B)
+    declared = (
+        declaration("old", *many, created_at=NOW - DAY),
+        declaration("web", B, created_at=NOW),
+    )
+    holder = replace(held, marks=replace(held.marks, declared_by=()))
+    made = plan(replace(world_of(), declarations=declared, held={TARGET: holder}))
+    assert (B in made.specs[TARGET].names) is not placeholder
+
+
+def test_the_strategies_reach_everything() -> None:
+    """The worlds above contain every decision, so that the properties say something."""
+    assert len(NAMES) == 5
