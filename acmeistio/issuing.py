@@ -275,7 +275,7 @@ class Issuing:
                 digest = armed_by(spec, marks, failed.name)
                 count = _count(ledger.names.get((spec.issuer, failed.name)), digest)
                 failure = Failure(
-                    count, backoff.after_failures(count, now), digest, str(failed.problem)
+                    count, backoff.after_failures(count, now), (digest,), str(failed.problem)
                 )
                 ledger = ledger.name_failed(spec.issuer, failed.name, failure)
             return ledger
@@ -293,7 +293,7 @@ class Issuing:
         def transition(ledger: Ledger) -> Ledger:
             count = _count(ledger.targets.get(spec.target), digest)
             retry_at = backoff.after_failures(count, now)
-            failure = Failure(count, retry_at, digest, plain(error))
+            failure = Failure(count, retry_at, (digest,), plain(error))
             return ledger.order_closed(spec.target).target_failed(spec.target, failure)
 
         await self._close(transition, term)
@@ -311,7 +311,7 @@ class Issuing:
                 return ledger.paused(spec.issuer, Pause(until, plain(error)))
             count = _count(ledger.targets.get(spec.target), digest, costly=False)
             retry_at = backoff.after_transients(count, now, floor)
-            failure = Failure(count, retry_at, digest, plain(error), costly=False)
+            failure = Failure(count, retry_at, (digest,), plain(error), costly=False)
             return ledger.target_failed(spec.target, failure)
 
         await self._write_down(transition, term)
@@ -340,5 +340,5 @@ async def _ended(task: asyncio.Task[bytes]) -> None:
 
 def _count(before: Failure | None, digest: str, *, costly: bool = True) -> int:
     """Failures in a row, this one included; another declaration or another kind starts anew."""
-    same = before is not None and (before.armed_by, before.costly) == (digest, costly)
+    same = before is not None and digest in before.armed_by and before.costly == costly
     return before.count + 1 if before and same else 1

@@ -80,7 +80,7 @@ def decide(situation: Situation) -> Verdict:
 def armed_by(spec: CertificateSpec, marks: Marks | None, name: DnsName | None = None) -> str:
     """A digest of what a failure of `name` (or of the whole target) depends on.
 
-    As soon as it differs from the one that a Failure holds, the Failure is void: a user changed
+    As soon as it is none of those that a Failure holds, the Failure is void: a user changed
     the declaration or asked for a renewal, and is not made to wait for what was.
     """
     names = {name: spec.declared_by[name]} if name else spec.declared_by
@@ -103,7 +103,7 @@ def name_failures(
     return {
         name: failure
         for name, failure in found.items()
-        if failure and failure.armed_by == armed_by(spec, marks, name)
+        if failure and armed_by(spec, marks, name) in failure.armed_by
     }
 
 
@@ -188,7 +188,7 @@ def _waiting(
         facts = {"issuer": spec.issuer, "problem": pause.problem, "retry_at": _text(pause.until)}
         return pause.until, (defect(Reason.IssuerPaused, spec.target.ref, **facts),)
     failure = ledger.targets.get(spec.target)
-    if failure and failure.retry_at > now and failure.armed_by == armed_by(spec, _marks(situation)):
+    if failure and failure.retry_at > now and armed_by(spec, _marks(situation)) in failure.armed_by:
         return failure.retry_at, ()
     if not orderable:
         return min(f.retry_at for f in waiting.values()), ()
@@ -253,7 +253,7 @@ def _failure_defects(
         for ref in spec.declared_by[name]
     ]
     failure = situation.ledger.targets.get(spec.target)
-    if failure and failure.armed_by == armed_by(spec, _marks(situation)):
+    if failure and armed_by(spec, _marks(situation)) in failure.armed_by:
         defects += [_target_defect(ref, failure) for ref in spec.sources]
     return tuple(defects)
 

@@ -17,6 +17,9 @@ from acmeistio.names import DnsName
 
 SCHEMA_VERSION = 1
 
+MAX_DIGESTS = 100
+"""So many declarations of one failing name are remembered; every edit of one adds another."""
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -33,13 +36,14 @@ class NewerLedger(UnreadableLedger):
 class Failure:
     """Failures in a row of one name or one target.
 
-    `armed_by` is a digest of the declaration that failed: another declaration is tried at once.
+    `armed_by` are digests of the declarations that failed: another declaration is tried at once.
+    A name has several where several targets want it; each tried it, and all wait together.
     `costly` is false for failures that pass by themselves and cost the CA nothing.
     """
 
     count: int
     retry_at: datetime
-    armed_by: str
+    armed_by: tuple[str, ...]
     problem: str
     costly: bool = True
 
@@ -76,7 +80,12 @@ class Ledger:
     pauses: Mapping[str, Pause] = field(default_factory=dict)
 
     def name_failed(self, issuer: str, name: DnsName, failure: Failure) -> Ledger:
-        """`name` could not be validated by `issuer`."""
+        """`name` could not be validated by `issuer`, neither for this target nor those before."""
+        before = self.names.get((issuer, name))
+        if before:
+            others = [digest for digest in before.armed_by if digest not in failure.armed_by]
+            armed_by = (*others, *failure.armed_by)[-MAX_DIGESTS:]
+            failure = replace(failure, armed_by=armed_by)
         return replace(self, names={**self.names, (issuer, name): failure})
 
     def target_failed(self, target: Target, failure: Failure) -> Ledger:
@@ -186,7 +195,7 @@ def _failure_to_json(failure: Failure) -> dict[str, Any]:
     return {
         "count": failure.count,
         "retryAt": failure.retry_at.isoformat(),
-        "armedBy": failure.armed_by,
+        "armedBy": list(failure.armed_by),
         "problem": failure.problem,
         "costly": failure.costly,
     }
@@ -196,7 +205,7 @@ def _failure(row: Mapping[str, Any]) -> Failure:
     return Failure(
         count=int(row["count"]),
         retry_at=_instant(row["retryAt"]),
-        armed_by=str(row["armedBy"]),
+        armed_by=tuple(str(digest) for digest in row["armedBy"]),
         problem=str(row["problem"]),
         costly=bool(row["costly"]),
     )

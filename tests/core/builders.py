@@ -161,7 +161,7 @@ def failed_name(
     ledger: Ledger | None = None,
 ) -> Ledger:
     """A ledger in which `name` failed as it is declared now."""
-    failure = Failure(count, retry_at, armed_by(wanted, marks, name), "NXDOMAIN")
+    failure = Failure(count, retry_at, (armed_by(wanted, marks, name),), "NXDOMAIN")
     return (ledger or Ledger()).name_failed(wanted.issuer, name, failure)
 
 
@@ -173,5 +173,5 @@ def failed_target(
     costly: bool = True,
 ) -> Ledger:
     """A ledger in which the order of `wanted` as a whole failed."""
-    failure = Failure(1, retry_at, armed_by(wanted, marks), "no, thank you", costly=costly)
+    failure = Failure(1, retry_at, (armed_by(wanted, marks),), "no, thank you", costly=costly)
     return Ledger().target_failed(wanted.target, failure)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from random import Random
 
 from hypothesis import strategies as st
 
 from acmeistio.model import (
+    CertificateSpec,
     Declaration,
     Installation,
     KeyType,
@@ -21,8 +23,7 @@ from acmeistio.model import (
 from acmeistio.names import DnsName
 from acmeistio.planning.decide import armed_by
 from acmeistio.planning.ledger import Failure, Ledger, OpenOrder, Pause
-from acmeistio.planning.merge import Holder, merge
-from acmeistio.planning.plan import World
+from acmeistio.planning.plan import World, plan
 from tests.core.builders import CA, DAY, MINUTE, NAMESPACE, NOW, OTHER_CA, names
 
 NAMES = names("a.example.com", "b.example.com", "c.example.com", "d.example.com", "*.example.com")
@@ -39,55 +40,90 @@ REFS = tuple(
     for namespace in ("bank", "shop")
     for name in ("one", "two")
 )
-KEY_TYPES = st.sampled_from([KeyType.ECDSA_P256, KeyType.RSA_2048])
-INSTANTS = st.integers(-100 * 24 * 60, 100 * 24 * 60).map(lambda m: NOW + m * MINUTE)
-SOON = st.integers(-3 * 24 * 60, 3 * 24 * 60).map(lambda m: NOW + m * MINUTE)
+KEY_TYPES = (KeyType.ECDSA_P256, KeyType.RSA_2048)
+POOL_SIZE = 1000
+_random = Random(0)
+"""Worlds are put together from pools made once: drawing each field anew costs 40 ms a world."""
 
 
-@st.composite
-def object_declarations(draw: st.DrawFn) -> list[Declaration]:
-    """What some objects declare: each has one age and one wish, and one or more targets."""
-    declared = []
-    for source in draw(st.lists(st.sampled_from(REFS), unique=True, max_size=5)):
-        base = Declaration(
-            source=source,
-            created_at=draw(st.sampled_from([None, NOW - 2 * DAY, NOW - DAY])),
-            names=(),
-            target=TARGETS[0],
-            issuer=draw(st.sampled_from([None, None, "ca", "other"])),
-            key_type=draw(st.none() | KEY_TYPES),
-            profile=draw(st.sampled_from([None, None, "p", "q"])),
-        )
-        for _ in range(draw(st.integers(1, 2))):
-            wanted = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=4, unique=True))
-            target = draw(st.sampled_from(TARGETS))
-            declared.append(replace(base, names=tuple(wanted), target=target))
-    return declared
+def _soon() -> datetime:
+    return NOW + _random.randint(-3 * 24 * 60, 3 * 24 * 60) * MINUTE
 
 
-@st.composite
-def certificates(draw: st.DrawFn) -> Stored | Unusable:
-    """What a Secret may hold: ours or not, fresh, due, expired, a placeholder, by hand, spoilt."""
-    managed = draw(st.integers(0, 9)) > 0
-    by_hand = draw(st.integers(0, 4)) == 0
-    marks = Marks(
-        managed=managed,
-        placeholder=draw(st.integers(0, 4)) == 0,
-        written_sha256="another" if by_hand else "leaf",
-        directory_url=draw(st.sampled_from([CA.directory_url] * 3 + [OTHER_CA.directory_url])),
-        profile=draw(st.sampled_from([None, None, None, "p"])),
-        declared_by=tuple(draw(st.lists(st.sampled_from(REFS), max_size=2))),
-        renew_requested_at=draw(st.sampled_from([None, None, "now"])),
-        renewed_for=draw(st.sampled_from([None, "now"])),
+def _object() -> tuple[Declaration, ...]:
+    """What one object declares: it has one age and one wish, and one or two targets."""
+    base = Declaration(
+        source=_random.choice(REFS),
+        created_at=_random.choice([None, NOW - 2 * DAY, NOW - DAY]),
+        names=(),
+        target=TARGETS[0],
+        issuer=_random.choice([None, None, "ca", "other"]),
+        key_type=_random.choice([None, *KEY_TYPES]),
+        profile=_random.choice([None, None, "p", "q"]),
     )
-    if draw(st.integers(0, 5)) == 0:
+    return tuple(
+        replace(
+            base,
+            names=tuple(_random.sample(NAMES, _random.randint(1, 4))),
+            target=_random.choice(TARGETS),
+        )
+        for _ in range(_random.randint(1, 2))
+    )
+
+
+def _certificate() -> Stored | Unusable:
+    """What a Secret may hold: ours or not, fresh, due, expired, a placeholder, by hand, spoilt."""
+    marks = Marks(
+        managed=_random.random() < 0.9,
+        placeholder=_random.random() < 0.2,
+        written_sha256=_random.choice(["another", *["leaf"] * 4]),
+        directory_url=_random.choice([CA.directory_url] * 3 + [OTHER_CA.directory_url]),
+        profile=_random.choice([None, None, None, "p"]),
+        declared_by=tuple(_random.sample(REFS, _random.randint(0, 2))),
+        renew_requested_at=_random.choice([None, None, "now"]),
+        renewed_for=_random.choice([None, "now"]),
+    )
+    if _random.random() < 0.15:
         return Unusable("tls.key is missing", marks)
-    lifetime = draw(st.sampled_from([MINUTE, 6 * DAY, 45 * DAY, 90 * DAY]))
-    age = draw(st.integers(0, 120))
-    served = draw(st.frozensets(st.sampled_from(NAMES[:4]), min_size=1))
-    made = NOW - lifetime * age / 100
-    leaf = Leaf(served, made, made + lifetime, 1, "leaf", draw(KEY_TYPES))
+    lifetime = _random.choice([MINUTE, 6 * DAY, 45 * DAY, 90 * DAY])
+    made = NOW - lifetime * _random.randint(0, 120) / 100
+    served = frozenset(_random.sample(NAMES[:4], _random.randint(1, 4)))
+    leaf = Leaf(served, made, made + lifetime, 1, "leaf", _random.choice(KEY_TYPES))
     return Stored(leaf, marks)
+
+
+def _failure() -> Failure:
+    """One failure, armed by nothing yet or by a declaration of long ago."""
+    armed = _random.choice([(), (), (), ("stale",)])
+    return Failure(_random.randint(1, 5), _soon(), armed, "no", _random.random() < 0.5)
+
+
+_OBJECTS = st.lists(
+    st.sampled_from([_object() for _ in range(POOL_SIZE)]),
+    unique_by=lambda declared: declared[0].source,
+    max_size=5,
+)
+_CERTIFICATES = [_certificate() for _ in range(POOL_SIZE)]
+_HELD = st.sampled_from([None, None, "unknown", *_CERTIFICATES[:20]]) | st.sampled_from(
+    _CERTIFICATES
+)
+_KNOWN = st.none() | st.sampled_from(
+    [
+        Stored(item.leaf, replace(item.marks, managed=True, written_sha256=item.leaf.sha256))
+        for item in _CERTIFICATES
+        if isinstance(item, Stored)
+    ]
+)
+_PAUSES = st.sampled_from([None] * 8 + [Pause(_soon(), "slow down") for _ in range(4)])
+_FAILED = st.lists(
+    st.sampled_from([None] * (POOL_SIZE // 2) + [_failure() for _ in range(POOL_SIZE // 2)]),
+    max_size=4,
+)
+
+
+def object_declarations() -> st.SearchStrategy[list[Declaration]]:
+    """What some objects declare."""
+    return _OBJECTS.map(lambda objects: [d for declared in objects for d in declared])
 
 
 @dataclass(frozen=True)
@@ -101,61 +137,55 @@ class Drawn:
 @st.composite
 def worlds(draw: st.DrawFn) -> Drawn:
     """A world in which anything may have gone wrong before."""
-    declared = draw(object_declarations())
-    held: dict[Target, Stored | Unusable | None] = {
-        target: draw(st.none() | certificates())
-        for target in TARGETS
-        if draw(st.integers(0, 9)) > 0
-    }
-    holders = {
-        target: Holder(
-            item.marks.declared_by if item else (),
-            item.leaf.names if isinstance(item, Stored) else frozenset(),
-        )
-        for target, item in held.items()
-    }
-    specs, _ = merge([d for d in declared if d.target in held], holders, SMALL)
-    ledger = Ledger()
-    for spec in specs:
-        item = held[spec.target]
-        marks = item.marks if item else None
-        for name in draw(st.lists(st.sampled_from(spec.names), unique=True)):
-            digest = draw(st.sampled_from([armed_by(spec, marks, name)] * 3 + ["stale"]))
-            failure = Failure(draw(st.integers(1, 5)), draw(SOON), digest, "NXDOMAIN")
-            ledger = ledger.name_failed(spec.issuer, name, failure)
-        if draw(st.integers(0, 3)) == 0:
-            digest = draw(st.sampled_from([armed_by(spec, marks), "stale"]))
-            failure = Failure(
-                draw(st.integers(1, 5)), draw(SOON), digest, "no", draw(st.booleans())
-            )
-            ledger = ledger.target_failed(spec.target, failure)
-        if draw(st.booleans()):
-            order = OpenOrder("https://ca.example/1", CA.directory_url, spec.names, NOW)
-            ledger = ledger.order_opened(spec.target, order)
-    if draw(st.integers(0, 4)) == 0:
-        ledger = ledger.paused(draw(st.sampled_from(["ca", "other"])), Pause(draw(SOON), "slow"))
-    known = {}
-    for target in held:
-        item = draw(st.none() | certificates())
-        if isinstance(item, Stored):
-            marks = replace(item.marks, managed=True, written_sha256=item.leaf.sha256)
-            known[target] = Stored(item.leaf, marks)
+    declared = [d for objects in draw(_OBJECTS) for d in objects]
+    drawn = {target: draw(_HELD) for target in TARGETS}
+    held = {target: item for target, item in drawn.items() if not isinstance(item, str)}
+    known = {target: item for target in held if (item := draw(_KNOWN))}
     world = World(
         declarations=tuple(declared),
         held=held,
         remembered=frozenset(known),
-        ledger=ledger,
+        ledger=Ledger(),
         installation=SMALL,
         now=NOW,
     )
-    return Drawn(world, known)
+    ledger = Ledger()
+    for spec in plan(world).specs.values():
+        ledger = _with_failures(ledger, spec, held[spec.target], draw(_FAILED))
+    pause = draw(_PAUSES)
+    if pause:
+        ledger = ledger.paused("ca", pause)
+    return Drawn(replace(world, ledger=ledger), known)
+
+
+def _with_failures(
+    ledger: Ledger,
+    spec: CertificateSpec,
+    held: Stored | Unusable | None,
+    failures: list[Failure | None],
+) -> Ledger:
+    """The ledger with failures of a spec's names, the fourth being of the target as a whole."""
+    marks = held.marks if held else None
+    for index, failure in enumerate(failures):
+        if failure is None:
+            continue
+        if index < len(spec.names):
+            name = spec.names[index]
+            digest = failure.armed_by or (armed_by(spec, marks, name),)
+            ledger = ledger.name_failed(spec.issuer, name, replace(failure, armed_by=digest))
+        elif index == SMALL.issuers["ca"].max_names:
+            digest = failure.armed_by or (armed_by(spec, marks),)
+            ledger = ledger.target_failed(spec.target, replace(failure, armed_by=digest))
+            order = OpenOrder("https://ca.example/1", CA.directory_url, spec.names, NOW)
+            ledger = ledger.order_opened(spec.target, order)
+    return ledger
 
 
 FAILURES = st.builds(
     Failure,
     count=st.integers(1, 1000),
     retry_at=st.datetimes(timezones=st.sampled_from([NOW.tzinfo])),
-    armed_by=st.text(max_size=16),
+    armed_by=st.lists(st.text(max_size=16), max_size=3).map(tuple),
     problem=st.text(max_size=30),
     costly=st.booleans(),
 )

@@ -302,7 +302,7 @@ def test_all_names_fail() -> None:
 def test_a_changed_declaration_is_tried_at_once(changed: CertificateSpec) -> None:
     """A name joins again when its declaration changes, without waiting (issue 3 §2)."""
     spec = spec_of(A, B)
-    failure = Failure(4, NOW + DAY, armed_by(spec, MANAGED, B), "NXDOMAIN")
+    failure = Failure(4, NOW + DAY, (armed_by(spec, MANAGED, B),), "NXDOMAIN")
     ledger = Ledger().name_failed(changed.issuer, B, failure)
     assert list(name_failures(spec, MANAGED, ledger)) == ([B] if changed.issuer == "ca" else [])
     verdict = decide(situation(changed, placeholder_of(A, B), ledger=ledger))
@@ -330,7 +330,7 @@ def test_a_request_arms_again() -> None:
 def test_another_ca_knows_nothing_of_it() -> None:
     """Another CA may well be able to validate what one can't (ledger.py, NameKey)."""
     spec = spec_of(A, B, issuer="other")
-    ledger = Ledger().name_failed("ca", B, Failure(1, NOW + DAY, armed_by(spec, None, B), "no"))
+    ledger = Ledger().name_failed("ca", B, Failure(1, NOW + DAY, (armed_by(spec, None, B),), "no"))
     decision = decide(situation(spec, placeholder_of(A, B), ledger=ledger)).decision
     assert decision == Issue((A, B), IssueReason.NOT_ISSUED_YET)
 
