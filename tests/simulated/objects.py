@@ -1,0 +1,183 @@
+"""The port Objects in memory: a store that survives its processes, and each process's way to it.
+
+    store = ObjectStore()
+    objects = SimulatedObjects(store, leadership)      # what one process sees and writes
+    store.put(manifest); store.edit(…); store.delete(…)     # somebody else: users, other programs
+    objects.unreachable = lambda call: call.kind == "Secret"    # those calls raise Transient
+
+It passes the suite that FolderObjects passes (tests/contract/test_objects.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakSet
+
+from acmeistio.errors import Conflict, NotLeader, Transient
+from acmeistio.ports import Leadership, Listing, Manifest, Term, Trouble
+
+Key = tuple[str, str, str]
+"""Kind, namespace, name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of the port: its method, and what it is about; a listing is about no name."""
+
+    method: str
+    kind: str
+    namespace: str = ""
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.kind} {self.namespace}/{self.name}"
+
+
+class ObjectStore:
+    """All objects, as an API server keeps them. Its methods are what others do to them."""
+
+    def __init__(self) -> None:
+        self._objects: dict[Key, Manifest] = {}
+        self._version = 0
+        self._views: WeakSet[SimulatedObjects] = WeakSet()
+        self._listings: dict[str, Listing] = {}
+        self.troubles: dict[str, tuple[Trouble, ...]] = {}
+        self.incomplete: set[str] = set()
+        """Kinds that can't be read at the moment; tell of a change with `touch`."""
+
+    def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        """A copy of an object."""
+        return copy.deepcopy(self._objects.get((kind, namespace, name)))
+
+    def put(self, manifest: Manifest) -> Manifest:
+        """Create or replace an object, whatever its version."""
+        return self.write(manifest, None)
+
+    def edit(
+        self, kind: str, namespace: str, name: str, change: Callable[[Manifest], object]
+    ) -> Manifest:
+        """Change an object that exists."""
+        manifest = self.get(kind, namespace, name)
+        assert manifest is not None, f"there is no {kind} {namespace}/{name}"
+        change(manifest)
+        return self.put(manifest)
+
+    def delete(self, kind: str, namespace: str, name: str) -> None:
+        """Take an object away."""
+        del self._objects[kind, namespace, name]
+        self._listings.pop(kind, None)
+        self.touch()
+
+    def touch(self) -> None:
+        """Tell everybody that something may have changed."""
+        self._listings.clear()
+        self._tell(None)
+
+    def listing(self, kind: str) -> Listing:
+        """All objects of a kind; the same values as long as nothing has changed."""
+        if kind in self.incomplete:
+            return Listing((), complete=False)
+        if kind not in self._listings:
+            found = tuple(copy.deepcopy(m) for key, m in self._objects.items() if key[0] == kind)
+            self._listings[kind] = Listing(found, troubles=self.troubles.get(kind, ()))
+        return self._listings[kind]
+
+    def write(self, manifest: Manifest, writer: SimulatedObjects | None) -> Manifest:
+        """Keep a copy under the next version, unless it says what is there already."""
+        fresh = copy.deepcopy(manifest)
+        metadata = fresh["metadata"]
+        metadata.setdefault("namespace", "default")
+        key = (fresh["kind"], metadata["namespace"], metadata["name"])
+        before = self._objects.get(key)
+        if before is not None:
+            metadata["resourceVersion"] = before["metadata"]["resourceVersion"]
+            if before == fresh:
+                return copy.deepcopy(before)
+        self._version += 1
+        metadata["resourceVersion"] = str(self._version)
+        self._objects[key] = fresh
+        self._listings.pop(fresh["kind"], None)
+        self._tell(writer)
+        return copy.deepcopy(fresh)
+
+    def connect(self, view: SimulatedObjects) -> None:
+        """Tell `view` of changes that it did not make, for as long as it lives."""
+        self._views.add(view)
+
+    def _tell(self, writer: SimulatedObjects | None) -> None:
+        for view in self._views:
+            if view is not writer:
+                view.news.set()
+
+
+def _nothing(_call: Call) -> bool:
+    return False
+
+
+class SimulatedObjects:
+    """One process's way to an ObjectStore: the port Objects."""
+
+    def __init__(self, store: ObjectStore, leadership: Leadership) -> None:
+        self.news = asyncio.Event()
+        self.unreachable: Callable[[Call], bool] = _nothing
+        self.writes: list[Call] = []
+        """What was written through here, refused writes left out."""
+        self._store = store
+        self._leadership = leadership
+        store.connect(self)
+
+    async def listing(self, kind: str) -> Listing:
+        """See Objects.listing."""
+        await self._reach(Call("listing", kind))
+        return self._store.listing(kind)
+
+    async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        """See Objects.get."""
+        await self._reach(Call("get", kind, namespace, name))
+        return self._store.get(kind, namespace, name)
+
+    async def create(self, manifest: Manifest, term: Term) -> Manifest:
+        """See Objects.create."""
+        call = await self._may_write("create", manifest, term)
+        if self._store.get(call.kind, call.namespace, call.name) is not None:
+            raise Conflict(f"{call.kind} {call.name} exists")
+        return self._written(call, manifest)
+
+    async def update(self, manifest: Manifest, term: Term) -> Manifest:
+        """See Objects.update."""
+        call = await self._may_write("update", manifest, term)
+        current = self._store.get(call.kind, call.namespace, call.name)
+        if current is None or _version(current) != _version(manifest):
+            raise Conflict(f"{call.kind} {call.name} has changed")
+        return self._written(call, manifest)
+
+    async def changed(self) -> None:
+        """See Objects.changed."""
+        await self.news.wait()
+        self.news.clear()
+
+    def _written(self, call: Call, manifest: Manifest) -> Manifest:
+        self.writes.append(call)
+        return self._store.write(manifest, self)
+
+    async def _may_write(self, method: str, manifest: Manifest, term: Term) -> Call:
+        metadata = manifest["metadata"]
+        call = Call(method, manifest["kind"], metadata["namespace"], metadata["name"])
+        await self._reach(call)
+        if not self._leadership.holds(term):
+            raise NotLeader(f"{term} is over")
+        return call
+
+    async def _reach(self, call: Call) -> None:
+        """The way to the store: others may run meanwhile."""
+        await asyncio.sleep(0)
+        if self.unreachable(call):
+            raise Transient(f"{call}: the store can't be reached")
+
+
+def _version(manifest: Manifest) -> Any:
+    return manifest["metadata"].get("resourceVersion")

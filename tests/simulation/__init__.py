@@ -1,0 +1,1 @@
+"""The whole service on a virtual clock: the real controller between simulated ports."""

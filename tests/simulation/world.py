@@ -1,0 +1,307 @@
+"""A world for one controller: a CA, a store, time, and what outlives a crash of the process.
+
+async with World() as world:
+    world.apply(ingress("shop", "www.shop.example"))
+    world.start()
+    await world.until_served("www.shop.example")
+    await world.crash()                 # memory is lost; store and CA stay
+    world.start()
+    …
+    check.quiet(world)                  # check.py: what must hold whatever happened
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any
+
+from acmeistio.app import assemble
+from acmeistio.controller import Controller
+from acmeistio.issuing import Issued, NotIssued
+from acmeistio.model import (
+    CertificateSpec,
+    Installation,
+    Issue,
+    Issuer,
+    StoreKnown,
+    StorePlaceholder,
+)
+from acmeistio.planning.plan import Plan
+from acmeistio.ports import Manifest
+from acmeistio.reasons import Defect
+from acmeistio.tokens import Request, Tokens
+from tests.simulated.ca import CaOptions, SimulatedCa
+from tests.simulated.objects import ObjectStore, SimulatedObjects
+from tests.simulated.system import (
+    ConstantLeadership,
+    InlineWorkers,
+    SeededEntropy,
+    VirtualClock,
+)
+from tests.simulation.wire import (
+    CountedEntropy,
+    Wire,
+    WiredClock,
+    WiredHttp,
+    WiredObjects,
+    WiredWorkers,
+)
+
+NAMESPACE = "istio-system"
+SECRET = "istio-ingress-certs"
+ISSUER = "simulated"
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+
+SLOW_CA = CaOptions(
+    latency_seconds=(0.005, 0.05),
+    validation_delay_seconds=(0.05, 0.5),
+    issuance_delay_seconds=(0.5, 2.0),
+    reuses_orders=False,
+    retry_after_order_seconds=1,
+    nonce_reject_percent=5,
+    shows_processing_challenges=True,
+)
+"""Pebble's habits and a network's: everything takes its time."""
+
+BARE_CA = CaOptions(reuses_orders=False)
+"""No delays, and a new order is a new order: what is ordered twice shows."""
+
+_STEP_SECONDS = 0.05
+
+
+@dataclass(slots=True)
+class RecordingJournal:
+    """The controller's Journal, kept."""
+
+    looks: int = 0
+    last_plan: Plan | None = None
+    current_defects: tuple[Defect, ...] = ()
+    issues: list[tuple[CertificateSpec, Issue, Issued]] = field(default_factory=list)
+    failures: list[tuple[CertificateSpec, Issue, NotIssued]] = field(default_factory=list)
+    restored: list[tuple[CertificateSpec, StoreKnown | StorePlaceholder]] = field(
+        default_factory=list
+    )
+    failed_parts: list[tuple[str, BaseException]] = field(default_factory=list)
+
+    def looked(self, plan: Plan) -> None:
+        """See Journal.looked."""
+        self.looks += 1
+        self.last_plan = plan
+
+    def defects(self, defects: tuple[Defect, ...]) -> None:
+        """See Journal.defects."""
+        self.current_defects = defects
+
+    def issued(self, spec: CertificateSpec, issue: Issue, issued: Issued) -> None:
+        """See Journal.issued."""
+        self.issues.append((spec, issue, issued))
+
+    def not_issued(self, spec: CertificateSpec, issue: Issue, not_issued: NotIssued) -> None:
+        """See Journal.not_issued."""
+        self.failures.append((spec, issue, not_issued))
+
+    def stored(self, spec: CertificateSpec, decision: StoreKnown | StorePlaceholder) -> None:
+        """See Journal.stored."""
+        self.restored.append((spec, decision))
+
+    def failed(self, what: str, error: BaseException) -> None:
+        """See Journal.failed."""
+        self.failed_parts.append((what, error))
+
+    @property
+    def codes(self) -> set[str]:
+        """The codes of all Defects now."""
+        return {defect.code for defect in self.current_defects}
+
+
+@dataclass(slots=True)
+class Process:
+    """One life of the program: all that a crash takes away."""
+
+    wire: Wire
+    tokens: Tokens
+    objects: SimulatedObjects
+    leadership: ConstantLeadership
+    entropy: CountedEntropy
+    journal: RecordingJournal
+    controller: Controller
+    task: asyncio.Task[None]
+
+
+class World:
+    """What is there besides the program; enter it in virtual time."""
+
+    def __init__(
+        self, options: CaOptions = BARE_CA, *, seed: int = 1, concurrent_orders: int = 8
+    ) -> None:
+        self.random = Random(seed)
+        self.clock = VirtualClock()
+        self.store = ObjectStore()
+        self.nowhere: set[str] = set()
+        """Names whose DNS points elsewhere: nobody answers there."""
+        self.ca = SimulatedCa(
+            now=self.clock.now,
+            sleep=asyncio.sleep,
+            random=Random(seed + 1),
+            fetch=self._fetch,
+            options=options,
+        )
+        issuer = Issuer(ISSUER, self.ca.directory_url, email="admin@example.org")
+        self.installation = Installation({ISSUER: issuer}, ISSUER)
+        self.process: Process | None = None
+        self.concurrent_orders = concurrent_orders
+
+    async def __aenter__(self) -> World:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.crash()
+        await self.ca.aclose()
+
+    # ── the program ───────────────────────────────────────────────────────────────────────────
+
+    def start(self, *, cut_at: int = 0, after: bool = False) -> Process:
+        """Begin a life; at its port call number `cut_at` it ends, before or after the call."""
+        assert self.process is None, "it lives already"
+        wire, tokens, leadership = Wire(cut_at, after), Tokens(), ConstantLeadership()
+        objects = SimulatedObjects(self.store, leadership)
+        entropy = CountedEntropy(SeededEntropy(Random(self.random.random())))
+        journal = RecordingJournal()
+        controller = assemble(
+            installation=self.installation,
+            https={ISSUER: WiredHttp(wire, self.ca)},
+            objects=WiredObjects(wire, objects),
+            leadership=leadership,
+            tokens=tokens,
+            clock=WiredClock(wire, self.clock),
+            entropy=entropy,
+            workers=WiredWorkers(wire, InlineWorkers()),
+            journal=journal,
+            concurrent_orders=self.concurrent_orders,
+        )
+        task = asyncio.ensure_future(controller.run())
+        wire.on_cut = task.cancel
+        self.process = Process(
+            wire, tokens, objects, leadership, entropy, journal, controller, task
+        )
+        return self.process
+
+    async def crash(self) -> None:
+        """Take the program away in the middle of whatever it does."""
+        if self.process:
+            self.process.wire.cut()
+            await self.dead()
+
+    async def dead(self) -> None:
+        """Return when the program has died by itself; what it raised is raised."""
+        process, self.process = self.process, None
+        assert process
+        with contextlib.suppress(asyncio.CancelledError):
+            await process.task
+
+    @property
+    def journal(self) -> RecordingJournal:
+        """The journal of this life."""
+        assert self.process
+        return self.process.journal
+
+    # ── users ─────────────────────────────────────────────────────────────────────────────────
+
+    def apply(self, *manifests: Manifest) -> None:
+        """What kubectl apply does."""
+        for manifest in manifests:
+            self.store.put(manifest)
+
+    def annotate_secret(self, name: str = SECRET, **notes: str) -> None:
+        """Put acmeistio.io/ annotations on a Secret; `_` in a word stands for `-`."""
+        words = {f"acmeistio.io/{key.replace('_', '-')}": text for key, text in notes.items()}
+
+        def change(secret: Manifest) -> None:
+            secret["metadata"].setdefault("annotations", {}).update(words)
+
+        self.store.edit("Secret", NAMESPACE, name, change)
+
+    def secret(self, name: str = SECRET) -> Manifest | None:
+        """A Secret beside the gateway."""
+        return self.store.get("Secret", NAMESPACE, name)
+
+    # ── time ──────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def now(self) -> datetime:
+        """The instant."""
+        return self.clock.now()
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass; a program that dies of itself meanwhile is a failure."""
+        await asyncio.sleep(seconds)
+        self._require_life()
+
+    async def until(
+        self, holds: Callable[[], object], *, within: float = 10 * MINUTE, step: float = 0.0
+    ) -> float:
+        """Return when it holds, with the seconds that took. Raises TimeoutError."""
+        began = self.clock.monotonic()
+        while not holds():
+            self._require_life()
+            waited = self.clock.monotonic() - began
+            if waited > within:
+                raise TimeoutError(f"not within {within:.0f} s of virtual time")
+            await asyncio.sleep(step or max(_STEP_SECONDS, waited / 100))
+        return self.clock.monotonic() - began
+
+    def _require_life(self) -> None:
+        process = self.process
+        if process and process.task.done() and not process.wire.dead:
+            process.task.result()
+            raise AssertionError("the program ended")
+
+    # ── what validates names ──────────────────────────────────────────────────────────────────
+
+    async def _fetch(self, host: str, path: str, _: Mapping[str, str]) -> tuple[int, bytes]:
+        """The way of the CA to the challenge port, if anybody is there."""
+        if host in self.nowhere or self.process is None or self.process.wire.dead:
+            raise ConnectionRefusedError(host)
+        answer = self.process.tokens.answer(Request("GET", path, "", host, "http"))
+        return answer.status, answer.body
+
+
+def ingress(
+    name: str,
+    *hosts: str,
+    secret: str | None = SECRET,
+    namespace: str = "default",
+    **notes: str,
+) -> Manifest:
+    """An Ingress whose hosts get a certificate; `notes` are acmeistio.io/ annotations."""
+    annotations = {"kubernetes.io/ingress.class": "istio", "acmeistio.io/tls": "true"}
+    annotations |= {f"acmeistio.io/{key.replace('_', '-')}": text for key, text in notes.items()}
+    entry: dict[str, Any] = {"hosts": list(hosts)} | ({"secretName": secret} if secret else {})
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": {"name": name, "namespace": namespace, "annotations": annotations},
+        "spec": {"tls": [entry], "rules": [{"host": host} for host in hosts]},
+    }
+
+
+@contextlib.asynccontextmanager
+async def served(*hosts: str, options: CaOptions = BARE_CA) -> AsyncIterator[World]:
+    """A world in which one Ingress has its certificate already."""
+    from tests.simulation import check  # noqa: PLC0415  # check looks at worlds
+
+    async with World(options) as world:
+        world.apply(ingress("site", *hosts))
+        world.start()
+        await world.until(lambda: check.is_served(world, *hosts))
+        yield world
+
+
+def days(number: float) -> timedelta:
+    """So many days."""
+    return timedelta(days=number)
