@@ -171,8 +171,7 @@ def from_json(text: str) -> Ledger:
             )
         return Ledger(
             names={
-                (str(row["issuer"]), DnsName(row["name"])): _failure(row)
-                for row in document["names"]
+                (str(row["issuer"]), _name(row["name"])): _failure(row) for row in document["names"]
             },
             targets={_target(row): _failure(row) for row in document["targets"]},
             orders={_target(row): _order(row) for row in document["orders"]},
@@ -183,7 +182,7 @@ def from_json(text: str) -> Ledger:
         )
     except UnreadableLedger:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (LookupError, ArithmeticError, ValueError, TypeError, RecursionError) as error:
         raise UnreadableLedger(f"the ledger is not readable ({type(error).__name__})") from error
 
 
@@ -224,9 +223,15 @@ def _order(row: Mapping[str, Any]) -> OpenOrder:
     return OpenOrder(
         url=str(row["url"]),
         directory_url=str(row["directoryUrl"]),
-        names=tuple(DnsName(str(name)) for name in row["names"]),
+        names=tuple(_name(name) for name in row["names"]),
         opened_at=_instant(row["openedAt"]),
     )
+
+
+def _name(value: object) -> DnsName:
+    if not isinstance(value, str):
+        raise ValueError("a name that is no text")
+    return DnsName(value)
 
 
 def _target(row: Mapping[str, Any]) -> Target:

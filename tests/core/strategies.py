@@ -20,7 +20,6 @@ from acmeistio.model import (
     Target,
     Unusable,
 )
-from acmeistio.names import DnsName
 from acmeistio.planning.decide import armed_by
 from acmeistio.planning.ledger import Failure, Ledger, OpenOrder, Pause
 from acmeistio.planning.plan import World, plan
@@ -181,33 +180,18 @@ def _with_failures(
     return ledger
 
 
-FAILURES = st.builds(
-    Failure,
-    count=st.integers(1, 1000),
-    retry_at=st.datetimes(timezones=st.sampled_from([NOW.tzinfo])),
-    armed_by=st.lists(st.text(max_size=16), max_size=3).map(tuple),
-    problem=st.text(max_size=30),
-    costly=st.booleans(),
-)
-DNS_NAMES = st.from_regex(r"[a-z]{1,5}(\.[a-z]{1,5}){1,3}", fullmatch=True).map(DnsName)
-KUBERNETES_NAMES = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,10}[a-z0-9])?", fullmatch=True)
-ANY_TARGETS = st.builds(Target, namespace=KUBERNETES_NAMES, name=KUBERNETES_NAMES)
-AWARE = st.datetimes(timezones=st.sampled_from([NOW.tzinfo]))
+TEXTS = st.sampled_from(["", "ca", "other", "é", "two\nlines", '"', "\u2028"]) | st.text(max_size=5)
+AWARE = st.integers(-(10**15), 10**15).map(lambda us: NOW + timedelta(microseconds=us))
+DIGESTS = st.lists(st.sampled_from(["", "a", "b"]), max_size=2).map(tuple)
+FAILURES = st.builds(Failure, st.integers(1, 9), AWARE, DIGESTS, TEXTS, st.booleans())
+ORDERS = st.builds(OpenOrder, TEXTS, TEXTS, st.sampled_from([(), NAMES[:1], NAMES]), AWARE)
+KEYS = st.sampled_from([(issuer, name) for issuer in ("ca", "é") for name in NAMES[:3]])
+ANY_TARGETS = st.sampled_from([*TARGETS, Target("a", "z.y"), Target("a-b", "x")])
 LEDGERS = st.builds(
     Ledger,
-    names=st.dictionaries(st.tuples(st.text(max_size=8), DNS_NAMES), FAILURES, max_size=3),
+    names=st.dictionaries(KEYS, FAILURES, max_size=3),
     targets=st.dictionaries(ANY_TARGETS, FAILURES, max_size=3),
-    orders=st.dictionaries(
-        ANY_TARGETS,
-        st.builds(
-            OpenOrder,
-            url=st.text(max_size=20),
-            directory_url=st.text(max_size=20),
-            names=st.lists(DNS_NAMES, max_size=3).map(tuple),
-            opened_at=AWARE,
-        ),
-        max_size=3,
-    ),
-    pauses=st.dictionaries(st.text(max_size=8), st.builds(Pause, AWARE, st.text(max_size=20))),
+    orders=st.dictionaries(ANY_TARGETS, ORDERS, max_size=3),
+    pauses=st.dictionaries(TEXTS, st.builds(Pause, AWARE, TEXTS), max_size=3),
 )
 LIFETIMES = st.integers(1, 400 * 24 * 3600).map(lambda seconds: timedelta(seconds=seconds))
