@@ -44,7 +44,7 @@ class Case:
 
         With the delay an order takes a second, and eight are under way at once.
         """
-        return 30.0 + self.certificates / (2 if self.delayed else 10)
+        return 15.0 + self.certificates / (2 if self.delayed else 10)
 
     def orders(self) -> list[tuple[str, ...]]:
         """The names of every certificate, all different."""
