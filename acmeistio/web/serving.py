@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from dataclasses import dataclass
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from acmeistio.errors import Misconfigured
 
@@ -13,6 +16,8 @@ SHUTDOWN_SECONDS = 2.0
 MAX_LINE_BYTES = 4096
 MAX_BODY_BYTES = 1024
 BACKLOG = 256
+
+_log = logging.getLogger("acmeistio.web")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +33,7 @@ class Address:
 
 def application() -> web.Application:
     """An application without routes that reads no bodies and does not say what it runs on."""
-    app = web.Application(client_max_size=MAX_BODY_BYTES)
-    app.on_response_prepare.append(_hide_server)
-    return app
+    return web.Application(client_max_size=MAX_BODY_BYTES)
 
 
 async def serve(app: web.Application, address: Address) -> web.AppRunner:
@@ -43,8 +46,12 @@ async def serve(app: web.Application, address: Address) -> web.AppRunner:
         shutdown_timeout=SHUTDOWN_SECONDS,
         max_line_size=MAX_LINE_BYTES,
         max_field_size=MAX_LINE_BYTES,
+        logger=_log,
     )
     await runner.setup()
+    if runner.server:  # there is one after setup()
+        factory = functools.partial(app._make_request, _cls=_Request)  # noqa: SLF001
+        runner.server.request_factory = factory
     site = web.TCPSite(runner, address.host or None, address.port, backlog=BACKLOG)
     try:
         await site.start()
@@ -54,5 +61,17 @@ async def serve(app: web.Application, address: Address) -> web.AppRunner:
     return runner
 
 
-async def _hide_server(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.pop("Server", None)
+class _Request(web.Request):
+    """One whose response does not say what made it, not even that to what is no HTTP."""
+
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        await super()._prepare_hook(response)
+        response.headers.pop("Server", None)
+
+
+def _worth_a_line(record: logging.LogRecord) -> bool:
+    """What is no HTTP is told to who sent it; strangers shall not fill the log."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_log.addFilter(_worth_a_line)

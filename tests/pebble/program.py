@@ -217,6 +217,15 @@ class Site:
         assert count == 1
         replace(self.manifest, text)
 
+    def secret_texts(self, name: str) -> dict[str, str]:
+        """The data of a Secret that the program keeps, in base64 as it stands there."""
+        secret = yaml.load(self.state(f"{name}.secret.yaml").read_text(), Loader)
+        return dict(secret["data"])
+
+    def secret_data(self, name: str) -> dict[str, bytes]:
+        """The same, decoded."""
+        return {key: base64.b64decode(text) for key, text in self.secret_texts(name).items()}
+
     def edit_secret(self, change: Callable[[dict[str, Any]], None]) -> None:
         """Edit the Secret's manifest."""
         secret = yaml.load(self.secret.read_text(), Loader)
@@ -227,7 +236,7 @@ class Site:
         """What the Secret's manifest holds, unless that is nothing, spoiled or a placeholder."""
         try:
             secret = yaml.load(self.secret.read_text(), Loader)
-            data = {key: base64.b64decode(value) for key, value in secret["data"].items()}
+            data = {key: base64.b64decode(text) for key, text in secret["data"].items()}
             held = Held(data["tls.crt"], data["tls.key"])
             return None if PLACEHOLDER in secret["metadata"]["annotations"] else held
         except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
@@ -244,7 +253,7 @@ class Site:
         """What the SDS file holds."""
         try:
             (resource,) = json.loads(self.sds.read_text())["resources"]
-        except (OSError, ValueError):
+        except (OSError, ValueError, KeyError):
             return None
         assert resource["name"] == SECRET_NAME
         pair = resource["tls_certificate"]
@@ -281,9 +290,13 @@ class Site:
                 pytest.fail(f"not within {seconds:.0f} s: {what}\n{self.tails()}", pytrace=False)
             time.sleep(STEP_SECONDS)
 
-    def wait_for_event(self, program: Program, name: str, *, count: int = 1) -> Event:
+    def wait_for_event(
+        self, program: Program, name: str, *, count: int = 1, within: float = SECONDS
+    ) -> Event:
         """The log line of the count-th such event."""
-        self.wait_for(lambda: len(program.events(name)) >= count, f"{count} × {name} in its log")
+        self.wait_for(
+            lambda: len(program.events(name)) >= count, f"{count} × {name} in its log", within
+        )
         return program.events(name)[count - 1]
 
     def tails(self) -> str:
