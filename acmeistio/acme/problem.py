@@ -7,6 +7,7 @@ document is read here.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,11 @@ from acmeistio.reasons import plain
 
 PREFIX = "urn:ietf:params:acme:error:"
 MAX_SUBPROBLEMS = 200
+
+_TOKEN = re.compile(
+    r"(?<=/\.well-known/acme-challenge/)[\w-]+|(?<![\w.-])[\w-]{22,128}\.[\w-]{43}(?![\w-])"
+)
+"""A token in a URL, and a key authorization, which CAs quote where a challenge failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +49,16 @@ def parse_problem(document: object, status: int = 0) -> Problem:
     below = below[:MAX_SUBPROBLEMS] if isinstance(below, list) else []
     return Problem(
         type=plain(str(fields.get("type", "")).removeprefix(PREFIX), 60),
-        detail=plain(fields.get("detail") or fields.get("title") or f"HTTP status {status}"),
+        detail=_detail(fields.get("detail") or fields.get("title") or f"HTTP status {status}"),
         status=status,
         identifier=plain(name or "", 260),
         subproblems=tuple(parse_problem(item) for item in below if isinstance(item, Mapping)),
     )
+
+
+def _detail(text: object) -> str:
+    """Without tokens: they are for no log, and the same failure reads the same the next time."""
+    return plain(_TOKEN.sub("…", str(text)))
 
 
 def problem_of(status: int, body: bytes) -> Problem:
