@@ -41,12 +41,16 @@ LONGEST_GATHER_SECONDS = 1.0
 Ingresses applied together become one order."""
 
 BETWEEN_LOOKS_SECONDS = 0.05
+LONGEST_BETWEEN_LOOKS_SECONDS = 1.0
 LOOKS_SHARE = 10.0
-"""Between two looks lies at least the first, and this many times what a look takes: while many
-orders end, looking stays a small part of the work."""
+"""Between two looks lies at least the first, at most the second, and this many times what a look
+takes: while many orders end, looking stays a small part of the work."""
 
 LONGEST_SLEEP_SECONDS = 300.0
 """A clock that jumped, or a change that nobody told of, is noticed after this at the latest."""
+
+REPAIRS_AT_ONCE = 4
+"""Placeholders for hundreds of new names must not keep the first of them from being ordered."""
 
 LOOK_FAILED_SECONDS = 2.0
 
@@ -105,6 +109,8 @@ class Controller:
         self._controllers: dict[str, str] = {}
         self._remembered: dict[Target, Issued] = {}
         self._working: dict[Target, asyncio.Task[None]] = {}
+        self._just_done: set[Target] = set()
+        self._repairs = asyncio.Semaphore(REPAIRS_AT_ONCE)
         self._timer: asyncio.TimerHandle | None = None
         self._ended_by: BaseException | None = None
         self._errors: dict[Target, Defect] = {}
@@ -143,6 +149,7 @@ class Controller:
     async def _look_and_act(self, term: Term) -> None:
         """One pass. What can't be looked at now is looked at again soon."""
         began = self._clock.monotonic()
+        self._just_done.clear()
         try:
             current, held = await self._look(term)
         except Transient as error:
@@ -158,11 +165,7 @@ class Controller:
 
     async def _look(self, term: Term) -> tuple[Plan, Mapping[Target, Stored | Unusable | None]]:
         declarations, defects, complete = await self._declarations()
-        held = {}
-        for target in sorted({declaration.target for declaration in declarations}):
-            # Unknown is not absent: what can't be read now is not in the world, nor in the plan.
-            with contextlib.suppress(Transient):
-                held[target] = await self._secrets.read(target)
+        held = await self._held(frozenset(declaration.target for declaration in declarations))
         world = World(
             declarations=declarations,
             held=held,
@@ -177,6 +180,21 @@ class Controller:
         if complete and len(held) == len({declaration.target for declaration in declarations}):
             await self._tidy(current, term)
         return current, held
+
+    async def _held(self, targets: frozenset[Target]) -> dict[Target, Stored | Unusable | None]:
+        """What each target Secret holds.
+
+        Unknown is not absent: what can't be read now is not in the world, nor in the plan.
+        """
+        ordered = sorted(targets)
+        read = await asyncio.gather(*map(self._secrets.read, ordered), return_exceptions=True)
+        held = {}
+        for target, found in zip(ordered, read, strict=True):
+            if isinstance(found, BaseException):
+                self._journal.failed(f"reading Secret {target}", found)
+            else:
+                held[target] = found
+        return held
 
     async def _declarations(self) -> tuple[tuple[Declaration, ...], set[Defect], bool]:
         """What all objects declare, the Defects, and whether every kind could be read."""
@@ -241,7 +259,8 @@ class Controller:
     ) -> None:
         """Start what is to be done, one thing at a time per target."""
         for target, verdict in current.verdicts.items():
-            if target in self._working:
+            if target in self._working or target in self._just_done:
+                # What was looked at may be older than what was done since.
                 continue
             spec, decision, was = current.specs[target], verdict.decision, held[target]
             if isinstance(decision, StoreKnown | StorePlaceholder):
@@ -257,6 +276,7 @@ class Controller:
 
     def _done(self, target: Target, task: asyncio.Task[None]) -> None:
         self._working.pop(target, None)
+        self._just_done.add(target)
         self._wake.set()
         if not task.cancelled():
             self._ended_by = self._ended_by or task.exception()
@@ -277,12 +297,13 @@ class Controller:
     async def _put_right(
         self, spec: CertificateSpec, decision: StoreKnown | StorePlaceholder, term: Term
     ) -> None:
-        if isinstance(decision, StoreKnown):
-            known = self._remembered[spec.target]
-            await self._secrets.write(spec, known.bundle, known.facts, term)
-        else:
-            pair = placeholder(spec.names, self._clock.now())
-            await self._secrets.write(spec, pair, placeholder_facts(spec, pair), term)
+        async with self._repairs:
+            if isinstance(decision, StoreKnown):
+                known = self._remembered[spec.target]
+                await self._secrets.write(spec, known.bundle, known.facts, term)
+            else:
+                pair = placeholder(spec.names, self._clock.now())
+                await self._secrets.write(spec, pair, placeholder_facts(spec, pair), term)
         self._journal.stored(spec, decision)
 
     async def _issue(self, spec: CertificateSpec, issue: Issue, marks: Marks, term: Term) -> None:
@@ -316,7 +337,8 @@ class Controller:
             seen = self._changes
             await self._clock.sleep(GATHER_SECONDS)
             gathered += GATHER_SECONDS
-        await self._clock.sleep(max(BETWEEN_LOOKS_SECONDS, LOOKS_SHARE * self._look_seconds))
+        pause = min(LOOKS_SHARE * self._look_seconds, LONGEST_BETWEEN_LOOKS_SECONDS)
+        await self._clock.sleep(max(BETWEEN_LOOKS_SECONDS, pause))
         self._wake.clear()
 
 

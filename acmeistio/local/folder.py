@@ -13,7 +13,7 @@ from pathlib import Path
 import watchfiles
 
 from acmeistio.errors import NotLeader, Transient
-from acmeistio.local.manifests import ManifestFolder
+from acmeistio.local.manifests import ManifestFolder, signature
 from acmeistio.local.outputs import Outputs
 from acmeistio.local.state import FOLDER_MODE, StateFolder
 from acmeistio.ports import Leadership, Listing, Manifest, Term, Workers
@@ -74,6 +74,8 @@ class FolderObjects:
         view meets Conflict.
         """
         path = self._state.path(kind, namespace, name)
+        if path not in self._current and signature(path) is None:
+            return None
         if path not in self._current:
             self._current[path] = await self._workers.run(lambda: self._state.read(path))
         return self._current[path]
