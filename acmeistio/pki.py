@@ -26,6 +26,19 @@ PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 MAX_PEM_BYTES = 1 << 20
 """No chain is larger; a Secret can't be."""
 
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the library raises about a key or certificate that it can't read; not all ValueErrors."""
+
+_BEGIN = b"-----BEGIN CERTIFICATE-----"
+"""The library passes over a last certificate that lacks its end."""
+
 PLACEHOLDER_LIFETIME = timedelta(days=365)
 PLACEHOLDER_ISSUER = "acmeistio placeholder"
 
@@ -137,9 +150,12 @@ def _load_chain(chain_pem: bytes) -> list[x509.Certificate]:
     if len(chain_pem) > MAX_PEM_BYTES:
         raise Unfit("the certificate chain is larger than 1 MiB")
     try:
-        return x509.load_pem_x509_certificates(chain_pem)
-    except (ValueError, UnsupportedAlgorithm) as error:
+        certificates = x509.load_pem_x509_certificates(chain_pem)
+    except _UNREADABLE as error:
         raise Unfit("the certificate chain is not PEM") from error
+    if len(certificates) < chain_pem.count(_BEGIN):
+        raise Unfit("the certificate chain is cut off")
+    return certificates
 
 
 def _load_key(key_pem: bytes) -> PrivateKey:
@@ -147,7 +163,7 @@ def _load_key(key_pem: bytes) -> PrivateKey:
         raise Unfit("the private key is larger than 1 MiB")
     try:
         key = serialization.load_pem_private_key(key_pem, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except _UNREADABLE as error:
         raise Unfit("the private key is not readable PEM") from error
     if not isinstance(key, PrivateKey):
         raise Unfit("the private key is neither ECDSA nor RSA")
@@ -157,7 +173,7 @@ def _load_key(key_pem: bytes) -> PrivateKey:
 def _require_key_of(key: PrivateKey, certificate: x509.Certificate) -> None:
     try:
         matches = key.public_key() == certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except _UNREADABLE as error:
         raise Unfit("the certificate's public key is not readable") from error
     if not matches:
         raise Unfit("the private key is not that of the certificate")
@@ -166,7 +182,7 @@ def _require_key_of(key: PrivateKey, certificate: x509.Certificate) -> None:
 def _require_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> None:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (InvalidSignature, ValueError, TypeError) as error:
+    except (InvalidSignature, *_UNREADABLE) as error:
         raise Unfit("its chain is broken: a certificate is not signed by the next") from error
 
 
@@ -187,7 +203,7 @@ def _leaf(certificate: x509.Certificate) -> Leaf:
             sha256=hashlib.sha256(certificate.public_bytes(serialization.Encoding.DER)).hexdigest(),
             key_type=key_type_of(certificate.public_key()),
         )
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except _UNREADABLE as error:
         raise Unfit("the certificate is not readable") from error
 
 
