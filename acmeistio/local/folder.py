@@ -81,12 +81,21 @@ class FolderObjects:
         return self._current[path]
 
     async def create(self, manifest: Manifest, term: Term) -> Manifest:
-        """See Objects.create."""
-        return await self._write(self._state.create, manifest, term)
+        """See Objects.create.
+
+        What servers read of a new Secret is there when this returns: a gateway that redirects
+        to HTTPS must have a placeholder to serve before the CA comes.
+        """
+        return await self._write(self._create, manifest, term)
 
     async def update(self, manifest: Manifest, term: Term) -> Manifest:
-        """See Objects.update."""
+        """See Objects.update. What servers read follows at once."""
         return await self._write(self._state.update, manifest, term)
+
+    def _create(self, path: Path, manifest: Manifest) -> Manifest:
+        created = self._state.create(path, manifest)
+        self._make([path])
+        return created
 
     async def _write(
         self, write: Callable[[Path, Manifest], Manifest], manifest: Manifest, term: Term
@@ -97,9 +106,10 @@ class FolderObjects:
         path = self._state.path(manifest["kind"], metadata["namespace"], metadata["name"])
         self._listings.pop(manifest["kind"], None)
         self._current.pop(path, None)
-        self._current[path] = await self._workers.run(lambda: write(path, manifest))
+        written = await self._workers.run(lambda: write(path, manifest))
+        self._current[path] = written
         self._remake(path)
-        return self._current[path] or manifest
+        return written
 
     async def changed(self) -> None:
         """See Objects.changed."""
