@@ -5,6 +5,7 @@ Owns names, defaults and validation; all mistakes are reported at once.
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +22,7 @@ BUILT_IN_ISSUERS = {
 }
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
-SECRET_NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
+SECRET_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 
 
 class LogFormat(StrEnum):
@@ -40,7 +41,7 @@ def _https(url: str | None) -> str | None:
 
 def _listen(text: str) -> str:
     host, separator, port = text.rpartition(":")
-    if not separator or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004
+    if not separator or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:  # noqa: PLR2004
         raise ValueError("an address to listen on is HOST:PORT or :PORT")
     return f"{host.strip('[]')}:{port}"
 
@@ -58,7 +59,9 @@ class Settings(BaseSettings):
     email: str | None = None
     profile: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = None
     gateway_namespace: Annotated[str, Field(pattern=DNS_LABEL)] = "istio-system"
-    default_secret: Annotated[str, Field(pattern=SECRET_NAME)] = "istio-ingress-certs"
+    default_secret: Annotated[str, Field(pattern=SECRET_NAME, max_length=253)] = (
+        "istio-ingress-certs"
+    )
     ingress_mode: IngressMode = IngressMode.STRICT
     ingress_class: str = "istio"
     tls_acme: bool = False

@@ -197,11 +197,11 @@ def retry_after_seconds(text: str | None, now: datetime) -> float | None:
     if text is None:
         return None
     try:
-        seconds = float(int(text))
+        seconds = float(min(int(text), int(MAX_RETRY_AFTER_SECONDS)))
     except ValueError:
         try:
             instant = parsedate_to_datetime(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         instant = instant if instant.tzinfo else instant.replace(tzinfo=UTC)
         seconds = (instant - now).total_seconds()

@@ -1,0 +1,226 @@
+"""settings.py: what an installation may say, and one clear sentence for each mistake."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from acmeistio.errors import Misconfigured
+from acmeistio.model import IngressMode, Installation, Issuer
+from acmeistio.settings import LogFormat, Settings, load_settings
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the machine's own settings."""
+    for key in [key for key in os.environ if key.upper().startswith("ACMEISTIO_")]:
+        monkeypatch.delenv(key)
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> dict[str, Any]:
+    """The least that must be said."""
+    manifests = tmp_path / "manifests"
+    manifests.mkdir()
+    return {"manifests": manifests, "secrets": tmp_path / "secrets", "issuer": "letsencrypt"}
+
+
+def test_the_least(options: dict[str, Any]) -> None:
+    """Three options are enough; the defaults are those of DESIGN §6."""
+    settings = load_settings(options)
+    assert settings.challenge_listen == ":8080"
+    assert settings.admin_listen == "127.0.0.1:9090"
+    assert settings.log_format is LogFormat.AUTO
+    installation = settings.installation
+    assert installation.default_issuer == "letsencrypt"
+    assert installation.gateway_namespace == "istio-system"
+    assert installation.default_secret == "istio-ingress-certs"
+    assert installation.ingress_mode is IngressMode.STRICT
+    assert installation.ingress_class == "istio"
+    assert installation.honours_tls_acme is False
+
+
+def test_built_in_issuers(options: dict[str, Any]) -> None:
+    """`letsencrypt` and `letsencrypt-staging` are built in (DESIGN §6, Issuers)."""
+    issuers = load_settings(options).installation.issuers
+    assert {name: issuer.directory_url for name, issuer in issuers.items()} == {
+        "letsencrypt": "https://acme-v02.api.letsencrypt.org/directory",
+        "letsencrypt-staging": "https://acme-staging-v02.api.letsencrypt.org/directory",
+    }
+
+
+def test_an_issuer_of_ones_own(options: dict[str, Any], tmp_path: Path) -> None:
+    """Another CA by its directory; the built-in ones stay beside it (DESIGN §6)."""
+    bundle = tmp_path / "ca.pem"
+    bundle.touch()
+    settings = load_settings(
+        {
+            **options,
+            "issuer": "own",
+            "directory": "https://ca.example/dir",
+            "ca_bundle": bundle,
+            "email": "me@example.com",
+            "profile": "classic",
+        }
+    )
+    installation = settings.installation
+    assert installation.default_issuer == "own"
+    assert set(installation.issuers) == {"own", "letsencrypt", "letsencrypt-staging"}
+    assert installation.issuers["own"] == Issuer(
+        "own", "https://ca.example/dir", str(bundle), "me@example.com", "classic"
+    )
+
+
+def test_all_reaches_the_core(options: dict[str, Any]) -> None:
+    """Each setting of sources and planning is the Installation's (model.py)."""
+    installation = load_settings(
+        {
+            **options,
+            "gateway_namespace": "edge",
+            "default_secret": "certs",
+            "ingress_mode": "DEFAULT",
+            "ingress_class": "public",
+            "tls_acme": True,
+        }
+    ).installation
+    assert installation == Installation(
+        issuers=installation.issuers,
+        default_issuer="letsencrypt",
+        gateway_namespace="edge",
+        default_secret="certs",
+        ingress_mode=IngressMode.DEFAULT,
+        ingress_class="public",
+        honours_tls_acme=True,
+    )
+
+
+def test_environment_and_options(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ACMEISTIO_*` is overridden by options; None is an option not given (settings.py)."""
+    monkeypatch.setenv("ACMEISTIO_GATEWAY_NAMESPACE", "edge")
+    monkeypatch.setenv("ACMEISTIO_CONCURRENT_ORDERS", "3")
+    monkeypatch.setenv("ACMEISTIO_TLS_ACME", "true")
+    settings = load_settings({**options, "concurrent_orders": 5, "gateway_namespace": None})
+    assert (settings.gateway_namespace, settings.concurrent_orders) == ("edge", 5)
+    assert settings.tls_acme is True
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("issuer", ""),
+        ("issuer", "Own"),
+        ("issuer", "a/b"),
+        ("directory", "http://ca.example/dir"),
+        ("directory", "ca.example"),
+        ("profile", ""),
+        ("profile", "two words"),
+        ("gateway_namespace", "Istio"),
+        ("gateway_namespace", "a.b"),
+        ("gateway_namespace", "x" * 64),
+        ("default_secret", ""),
+        ("default_secret", "../secret"),
+        ("default_secret", "a..b"),
+        ("default_secret", "a.-b"),
+        ("default_secret", "x" * 254),
+        ("default_secret", "good\n"),
+        ("ingress_mode", "strict"),
+        ("challenge_listen", "8080"),
+        ("challenge_listen", ":"),
+        ("challenge_listen", ":http"),
+        ("challenge_listen", ":65536"),
+        ("challenge_listen", ":-1"),
+        ("challenge_listen", ":²"),
+        ("admin_listen", "localhost"),
+        ("concurrent_orders", 0),
+        ("concurrent_orders", 101),
+        ("concurrent_orders", "many"),
+        ("log_format", "xml"),
+        ("log_level", "verbose"),
+        ("tls_acme", "maybe"),
+    ],
+)
+def test_each_mistake(options: dict[str, Any], option: str, value: object) -> None:
+    """One clear line that names the option and the value (DESIGN §5, Errors)."""
+    with pytest.raises(Misconfigured) as caught:
+        load_settings({**options, option: value})
+    message = str(caught.value)
+    assert message.startswith("--" + option.replace("_", "-") + " ")
+    assert repr(value) in message
+    assert "\n" not in message
+    assert not message.endswith(": ")
+    assert "invalid literal" not in message
+
+
+@pytest.mark.parametrize("option", ["manifests", "secrets", "issuer"])
+def test_what_is_missing(options: dict[str, Any], option: str) -> None:
+    """A missing option is named, with the variable that would do too."""
+    del options[option]
+    with pytest.raises(Misconfigured) as caught:
+        load_settings(options)
+    assert str(caught.value) == f"--{option} is missing (or ACMEISTIO_{option.upper()})"
+
+
+def test_all_mistakes_at_once(options: dict[str, Any]) -> None:
+    """All mistakes are reported at once (settings.py)."""
+    del options["secrets"]
+    with pytest.raises(Misconfigured) as caught:
+        load_settings({**options, "log_level": "loud", "concurrent_orders": 0})
+    message = str(caught.value)
+    for option in ("--secrets", "--log-level", "--concurrent-orders"):
+        assert option in message
+
+
+def test_an_unknown_issuer_needs_a_directory(options: dict[str, Any]) -> None:
+    """An issuer that is not built in says where it is (DESIGN §6, Issuers)."""
+    with pytest.raises(Misconfigured) as caught:
+        load_settings({**options, "issuer": "own"})
+    message = str(caught.value)
+    assert message == (
+        "issuer own is not built in (built in: letsencrypt, letsencrypt-staging); "
+        "say where its ACME directory is with --directory"
+    )
+
+
+@pytest.mark.parametrize("found", ["nothing", "a file"])
+def test_the_manifests_folder_exists(options: dict[str, Any], tmp_path: Path, found: str) -> None:
+    """A folder that is not there is a mistake at start, not an empty set of manifests."""
+    path = tmp_path / "other"
+    if found == "a file":
+        path.touch()
+    with pytest.raises(Misconfigured) as caught:
+        load_settings({**options, "manifests": path})
+    assert str(caught.value) == f"the manifests folder {path} does not exist"
+
+
+@pytest.mark.parametrize("secrets", ["manifests", "manifests/secrets", "x/../manifests", "."])
+def test_folders_of_their_own(options: dict[str, Any], tmp_path: Path, secrets: str) -> None:
+    """What is read and what is written are not one in the other (settings.py)."""
+    with pytest.raises(Misconfigured, match="need folders of their own"):
+        load_settings({**options, "secrets": tmp_path / secrets})
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [(":8080", ":8080"), ("[::1]:80", "::1:80"), ("127.0.0.1:0", "127.0.0.1:0"), ("h:1", "h:1")],
+)
+def test_listen_addresses(options: dict[str, Any], text: str, address: str) -> None:
+    """HOST:PORT or :PORT, IPv6 in brackets (web/serving.py)."""
+    assert load_settings({**options, "admin_listen": text}).admin_listen == address
+
+
+def test_unknown_options(options: dict[str, Any]) -> None:
+    """An option that is none is a mistake, not ignored."""
+    with pytest.raises(Misconfigured, match="--manifest "):
+        load_settings({**options, "manifest": "x"})
+
+
+def test_every_setting_is_covered(options: dict[str, Any]) -> None:
+    """Settings that are added want their tests here."""
+    assert set(Settings.model_fields) == {
+        *("manifests", "secrets", "issuer", "directory", "ca_bundle", "email", "profile"),
+        *("gateway_namespace", "default_secret", "ingress_mode", "ingress_class", "tls_acme"),
+        *("challenge_listen", "admin_listen", "concurrent_orders", "log_format", "log_level"),
+    }
