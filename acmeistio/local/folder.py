@@ -47,6 +47,7 @@ class FolderObjects:
         self._leadership = leadership
         self._changed = asyncio.Event()
         self._current: dict[Path, Manifest | None] = {}
+        self._generation = 0
         self._to_make: dict[Path, None] = {}
         self._asked = asyncio.Event()
         self._listings: dict[str, Listing] = {}
@@ -76,9 +77,13 @@ class FolderObjects:
         path = self._state.path(kind, namespace, name)
         if path not in self._current and signature(path) is None:
             return None
-        if path not in self._current:
-            self._current[path] = await self._workers.run(lambda: self._state.read(path))
-        return self._current[path]
+        if path in self._current:
+            return self._current[path]
+        before = self._generation
+        manifest = await self._workers.run(lambda: self._state.read(path))
+        if self._generation == before:
+            self._current[path] = manifest
+        return manifest
 
     async def create(self, manifest: Manifest, term: Term) -> Manifest:
         """See Objects.create.
@@ -105,11 +110,19 @@ class FolderObjects:
         metadata = manifest["metadata"]
         path = self._state.path(manifest["kind"], metadata["namespace"], metadata["name"])
         self._listings.pop(manifest["kind"], None)
-        self._current.pop(path, None)
-        written = await self._workers.run(lambda: write(path, manifest))
+        self._forget(path)
+        try:
+            written = await self._workers.run(lambda: write(path, manifest))
+        finally:
+            self._forget(path)
         self._current[path] = written
         self._remake(path)
         return written
+
+    def _forget(self, path: Path) -> None:
+        """What is known of a file may be old, also what is being read at this moment."""
+        self._generation += 1
+        self._current.pop(path, None)
 
     async def changed(self) -> None:
         """See Objects.changed."""
@@ -166,7 +179,7 @@ class FolderObjects:
         ours = {path for path in paths if path.startswith(self._state_prefix)}
         news = [path for path in ours if self._is_news(path)]
         for path in news:
-            self._current.pop(Path(path), None)
+            self._forget(Path(path))
         if paths - ours or news:
             self._read_at = -RESCAN_SECONDS
             self._changed.set()
