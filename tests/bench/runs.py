@@ -99,9 +99,11 @@ def _run_acmeistio(ca: LocalCa, case: Case, folder: Path, results: Results) -> S
             case.deadline_seconds,
         )
         sample = process.sample(max(issued, check_secrets(secrets, case, ca)))
-        if case == HELD:
-            time.sleep(SETTLE_SECONDS)
-            after_issuing = process.memory()
+        # Also what comes late, such as a second order for what has been issued.
+        time.sleep(SETTLE_SECONDS)
+        after_issuing = process.memory()
+    if (orders := ca.count("orders")) != case.certificates:
+        raise NotAsOrdered(f"{orders} orders for {case.certificates} certificates")
     if case == HELD:
         memory, recognised = _restart(ca, case, manifests, secrets)
         results.held.append(Held(after_issuing, memory, recognised))
@@ -121,7 +123,7 @@ def _restart(ca: LocalCa, case: Case, manifests: Path, secrets: Path) -> tuple[M
         time.sleep(SETTLE_SECONDS)
         memory = process.memory()
     if ca.count("orders") != orders:
-        raise RunFailed("the restart ordered something")
+        raise NotAsOrdered("the restart ordered something")
     return memory, recognised
 
 
