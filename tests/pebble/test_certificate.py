@@ -46,14 +46,15 @@ def test_a_name_added_is_ordered_and_a_name_removed_is_not(site: Site) -> None:
 
 
 def test_a_restart_orders_nothing(site: Site) -> None:
-    """A program that finds its certificate stored has nothing to do, and says so."""
-    site.start().end()
-    site.declare(WWW, MOBILE)
+    """A program that finds its certificate stored has nothing to do, and says so.
+
+    Nor does it make anything of names that are now declared in another way and another order.
+    """
     program = site.start()
     held = site.wait_for_certificate(HOSTS)
     assert program.end() == 0
-    begun = site.start()
-    looked = site.wait_for_event(begun, "look-done")
+    site.declare(WWW, MOBILE)
+    looked = site.wait_for_event(site.start(), "look-done")
     assert (looked["certificates"], looked["to_do"], looked["defects"]) == (1, 0, 0)
     time.sleep(1)
     assert site.held() == held
