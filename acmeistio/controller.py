@@ -337,8 +337,6 @@ class Controller:
             seen = self._changes
             await self._clock.sleep(GATHER_SECONDS)
             gathered += GATHER_SECONDS
-        pause = min(LOOKS_SHARE * self._look_seconds, LONGEST_BETWEEN_LOOKS_SECONDS)
-        await self._clock.sleep(max(BETWEEN_LOOKS_SECONDS, pause))
         self._wake.clear()
 
 
@@ -354,3 +352,5 @@ def _controllers(classes: Listing) -> dict[str, str]:
 
 def _internal(ref: ObjectRef, error: BaseException) -> Defect:
     return defect(Reason.InternalError, ref, problem=f"{type(error).__name__}: {error}")
+        pause = min(LOOKS_SHARE * self._look_seconds, LONGEST_BETWEEN_LOOKS_SECONDS)
+        await self._clock.sleep(max(BETWEEN_LOOKS_SECONDS, pause))

@@ -26,6 +26,7 @@ from acmeistio.model import (
 )
 from acmeistio.pki import Bundle, Unfit, parse_pair
 from acmeistio.ports import Manifest, Objects, Term
+from acmeistio.sources import untrusted
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 ACMEISTIO = "acmeistio"
@@ -119,8 +120,7 @@ def held_by(secret: Manifest) -> Stored | Unusable:
 
 def marks_of(secret: Manifest) -> Marks:
     """What the labels and annotations of a Secret say."""
-    metadata = secret.get("metadata") or {}
-    labels, notes = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    labels, notes = _texts(secret, "labels"), _texts(secret, "annotations")
     return Marks(
         managed=labels.get(MANAGED_BY) == ACMEISTIO,
         placeholder=notes.get(PLACEHOLDER) == "true",
@@ -131,6 +131,12 @@ def marks_of(secret: Manifest) -> Marks:
         renew_requested_at=notes.get(RENEW_REQUESTED_AT),
         renewed_for=notes.get(RENEWED_FOR),
     )
+
+
+def _texts(secret: Manifest, part: str) -> dict[str, str]:
+    """Labels or annotations; in a file they may be anything, a bare timestamp to begin with."""
+    found = untrusted.mapping(secret, "metadata", part)
+    return {str(key): str(value) for key, value in found.items() if value is not None}
 
 
 def resource_version(manifest: Manifest) -> str:
@@ -160,11 +166,11 @@ def _new(target: Target) -> Manifest:
 def _filled(secret: Manifest, bundle: Bundle, facts: Mapping[str, str | None]) -> Manifest:
     """A copy of `secret` with the pair and the facts; everything else on it stays."""
     metadata = dict(secret["metadata"])
-    metadata["labels"] = {**(metadata.get("labels") or {}), MANAGED_BY: ACMEISTIO}
-    notes = {**(metadata.get("annotations") or {}), **facts}
+    metadata["labels"] = {**untrusted.mapping(metadata, "labels"), MANAGED_BY: ACMEISTIO}
+    notes = {**untrusted.mapping(metadata, "annotations"), **facts}
     metadata["annotations"] = {key: value for key, value in notes.items() if value is not None}
     pair = {TLS_CRT: encoded(bundle.chain_pem), TLS_KEY: encoded(bundle.key_pem)}
-    return {**secret, "metadata": metadata, "data": {**(secret.get("data") or {}), **pair}}
+    return {**secret, "metadata": metadata, "data": {**untrusted.mapping(secret, "data"), **pair}}
 
 
 def encoded(content: bytes) -> str:
@@ -173,7 +179,7 @@ def encoded(content: bytes) -> str:
 
 
 def _data(secret: Manifest, key: str) -> bytes:
-    return decoded((secret.get("data") or {}).get(key), key)
+    return decoded(untrusted.mapping(secret, "data").get(key), key)
 
 
 def decoded(value: Any, key: str) -> bytes:

@@ -78,7 +78,7 @@ class InlineWorkers:
 
 
 class ConstantLeadership:
-    """This process leads, until a test ends its term."""
+    """One process leads, until a test ends its term."""
 
     def __init__(self, holder: str = "simulated") -> None:
         self._term = Term(holder, 1)

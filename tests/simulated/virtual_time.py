@@ -22,6 +22,9 @@ class VirtualLoop(looptime.LoopTimeEventLoop, asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         super().__init__(start=0.0, noop_cycles=0)
+        # Months after 0 the nanosecond of asyncio is lost in a float: a timer at exactly now
+        # would never be due.
+        self._clock_resolution = 1e-6
         self.rounds = 0
         self.at_round: dict[int, Callable[[], object]] = {}
         """What is to happen before which round."""

@@ -23,14 +23,17 @@ wait; the CA shows neither."""
 
 
 def stored_leaf(world: World, name: str = SECRET) -> x509.Certificate | None:
-    """The leaf in a Secret, its key checked to be its own; None where there is no Secret."""
+    """The leaf in a Secret, its key checked to be its own; None where there is no leaf or key."""
     secret = world.secret(name)
     if secret is None:
         return None
     assert secret["type"] == "kubernetes.io/tls"
-    chain = x509.load_pem_x509_certificates(base64.b64decode(secret["data"]["tls.crt"]))
-    key_pem = base64.b64decode(secret["data"]["tls.key"])
-    key = serialization.load_pem_private_key(key_pem, password=None)
+    try:
+        chain = x509.load_pem_x509_certificates(base64.b64decode(secret["data"]["tls.crt"]))
+        key_pem = base64.b64decode(secret["data"]["tls.key"])
+        key = serialization.load_pem_private_key(key_pem, password=None)
+    except (KeyError, TypeError, ValueError):
+        return None
     assert key.public_key() == chain[0].public_key(), f"{name}: the key is another's"
     return chain[0]
 

@@ -1,13 +1,8 @@
 """A world for one controller: a CA, a store, time, and what outlives a crash of the process.
 
-async with World() as world:
-    world.apply(ingress("shop", "www.shop.example"))
-    world.start()
-    await world.until_served("www.shop.example")
-    await world.crash()                 # memory is lost; store and CA stay
-    world.start()
-    …
-    check.quiet(world)                  # check.py: what must hold whatever happened
+A test enters a World, applies manifests and starts the program; then time passes, users change
+things, the program crashes (its memory is lost, store and CA stay) and is started anew. What
+must hold in the end is in check.py.
 """
 
 from __future__ import annotations
@@ -18,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
-from typing import Any
+from typing import Any, Self
 
 from acmeistio.app import assemble
 from acmeistio.controller import Controller
@@ -156,7 +151,7 @@ class World:
         self.process: Process | None = None
         self.concurrent_orders = concurrent_orders
 
-    async def __aenter__(self) -> World:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
