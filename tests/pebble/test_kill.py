@@ -21,7 +21,7 @@ MOMENTS = int(os.environ.get("ACMEISTIO_KILL_MOMENTS", "28"))
 SEED = int(os.environ.get("ACMEISTIO_KILL_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 AT_ONCE = 4
 
-UNDISTURBED_SECONDS = 2.0
+UNDISTURBED_SECONDS = 1.5
 """From the start of the program to its certificate, with Pebble's delays."""
 RECOVERY_SECONDS = 30.0
 STEP_SECONDS = 0.002
