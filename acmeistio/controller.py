@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from typing import Protocol
 
 from acmeistio.errors import AcmeistioError, Conflict, NotLeader, Transient
@@ -53,6 +53,8 @@ REPAIRS_AT_ONCE = 4
 """Placeholders for hundreds of new names must not keep the first of them from being ordered."""
 
 LOOK_FAILED_SECONDS = 2.0
+LONGEST_INTERNAL_BACKOFF_SECONDS = 3600.0
+"""After a mistake of our own a target waits for the first, doubled each time up to the second."""
 
 
 class Journal(Protocol):
@@ -114,6 +116,8 @@ class Controller:
         self._timer: asyncio.TimerHandle | None = None
         self._ended_by: BaseException | None = None
         self._errors: dict[Target, Defect] = {}
+        self._mistakes: dict[Target, int] = {}
+        self._unread: dict[Target, BaseException] = {}
         self._look_seconds = 0.0
         self.last_look_at = clock.monotonic()
 
@@ -122,7 +126,8 @@ class Controller:
         term = await self._leadership.acquire()
         following = asyncio.ensure_future(self._follow_changes())
         try:
-            await self._load(term)
+            while not await self._loaded(term):
+                await self._clock.sleep(LOOK_FAILED_SECONDS)
             while self._ended_by is None:
                 await self._look_and_act(term)
                 await self._wait_for_news()
@@ -133,6 +138,15 @@ class Controller:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._leadership.release()
+
+    async def _loaded(self, term: Term) -> bool:
+        """Whether what an earlier life knew is known; before that nothing may be decided."""
+        try:
+            await self._load(term)
+        except (Transient, Conflict) as error:
+            self._journal.failed("load", error)
+            return False
+        return True
 
     async def _load(self, term: Term) -> None:
         unreadable = await self._ledger.load()
@@ -160,8 +174,11 @@ class Controller:
         self._journal.looked(current)
         self.last_look_at = self._clock.monotonic()
         self._look_seconds = self.last_look_at - began
+        waits = [LOOK_FAILED_SECONDS for e in self._unread.values() if isinstance(e, Transient)]
         if current.look_again_at:
-            self._wake_after((current.look_again_at - self._clock.now()).total_seconds())
+            waits.append((current.look_again_at - self._clock.now()).total_seconds())
+        if waits:
+            self._wake_after(min(waits))
 
     async def _look(self, term: Term) -> tuple[Plan, Mapping[Target, Stored | Unusable | None]]:
         declarations, defects, complete = await self._declarations()
@@ -175,7 +192,7 @@ class Controller:
             now=self._clock.now(),
         )
         current = plan(world)
-        errors = tuple(self._errors.values())
+        errors = (*self._errors.values(), *_internals(self._unread))
         self._journal.defects(tuple(sorted({*defects, *current.defects, *errors})))
         if complete and len(held) == len({declaration.target for declaration in declarations}):
             await self._tidy(current, term)
@@ -188,9 +205,10 @@ class Controller:
         """
         ordered = sorted(targets)
         read = await asyncio.gather(*map(self._secrets.read, ordered), return_exceptions=True)
-        held = {}
+        held, self._unread = {}, {}
         for target, found in zip(ordered, read, strict=True):
             if isinstance(found, BaseException):
+                self._unread[target] = found
                 self._journal.failed(f"reading Secret {target}", found)
             else:
                 held[target] = found
@@ -286,13 +304,17 @@ class Controller:
         try:
             await work
             self._errors.pop(target, None)
+            self._mistakes.pop(target, None)
         except NotLeader:
             raise
         except Exception as error:  # noqa: BLE001  # a bulkhead: the rest goes on
             self._journal.failed(f"Secret {target}", error)
+            pause = LOOK_FAILED_SECONDS
             if not isinstance(error, AcmeistioError):
                 self._errors[target] = _internal(target.ref, error)
-            await self._clock.sleep(LOOK_FAILED_SECONDS)
+                mistakes = self._mistakes[target] = self._mistakes.get(target, 0) + 1
+                pause = min(pause * 2.0 ** min(mistakes, 16), LONGEST_INTERNAL_BACKOFF_SECONDS)
+            await self._clock.sleep(pause)
 
     async def _put_right(
         self, spec: CertificateSpec, decision: StoreKnown | StorePlaceholder, term: Term
@@ -332,6 +354,8 @@ class Controller:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LONGEST_SLEEP_SECONDS):
                 await self._wake.wait()
+        pause = min(LOOKS_SHARE * self._look_seconds, LONGEST_BETWEEN_LOOKS_SECONDS)
+        await self._clock.sleep(max(BETWEEN_LOOKS_SECONDS, pause))
         gathered = 0.0
         while self._changes != seen and gathered < LONGEST_GATHER_SECONDS:
             seen = self._changes
@@ -350,7 +374,12 @@ def _controllers(classes: Listing) -> dict[str, str]:
     }
 
 
+def _internals(unread: Mapping[Target, BaseException]) -> Iterator[Defect]:
+    """A Defect for each Secret that a mistake of ours kept from being read."""
+    for target, error in unread.items():
+        if not isinstance(error, AcmeistioError):
+            yield _internal(target.ref, error)
+
+
 def _internal(ref: ObjectRef, error: BaseException) -> Defect:
     return defect(Reason.InternalError, ref, problem=f"{type(error).__name__}: {error}")
-        pause = min(LOOKS_SHARE * self._look_seconds, LONGEST_BETWEEN_LOOKS_SECONDS)
-        await self._clock.sleep(max(BETWEEN_LOOKS_SECONDS, pause))

@@ -43,6 +43,9 @@ ISSUANCE_SECONDS = 180.0
 SETTLE_SECONDS = 30.0
 """How long the other names of an invalid order are still answered for."""
 
+LINGER_SECONDS = 10.0
+"""How long is still answered for after something that passes went wrong in between."""
+
 CLEAN_UP_SECONDS = 10.0
 
 _GONE_STATUS = frozenset({401, 403, 404, 410})
@@ -142,10 +145,16 @@ class Ordering:
         responses = [self._response(a, c) for a, c in zip(pending, found, strict=True)]
         try:
             await self._solver.present(responses)
-            await asyncio.gather(*(self._respond(challenge) for challenge in found))
-            fetched = await self._wait_for_fetches(responses)
-            pause = FIRST_POLL_SECONDS if fetched else FETCH_WAIT_SECONDS
-            order = await self._poll(order, "pending", VALIDATION_SECONDS, pause)
+            try:
+                await asyncio.gather(*(self._respond(challenge) for challenge in found))
+                fetched = await self._wait_for_fetches(responses)
+                pause = FIRST_POLL_SECONDS if fetched else FETCH_WAIT_SECONDS
+                order = await self._poll(order, "pending", VALIDATION_SECONDS, pause)
+            except Transient:
+                # The CA looks at what it was told of; a name that it can't validate because the
+                # answering stopped is no failure of that name.
+                await self._clock.sleep(LINGER_SECONDS)
+                raise
             if order.status == "invalid":
                 await self._settle(order)
             return order

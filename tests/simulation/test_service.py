@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 from typing import Any
 
@@ -100,7 +101,7 @@ async def test_a_restart_changes_no_renewal() -> None:
 
 @in_virtual_time
 async def test_a_forced_renewal_happens_once_per_value() -> None:
-    """renew-requested-at: any new value is one order, the same value is none, after restarts too."""
+    """Any new value of renew-requested-at is one order, the same one none, after a restart too."""
     async with served(WWW) as world:
         for number in range(1, 4):
             world.annotate_secret(renew_requested_at=f"time-{number}")
@@ -117,9 +118,7 @@ async def test_a_forced_renewal_happens_once_per_value() -> None:
 
 @in_virtual_time
 async def test_a_bare_timestamp_is_a_value_like_any_other() -> None:
-    """YAML reads an unquoted renew-requested-at as a date; it forces one renewal all the same,
-    and a failure in it is waited for as any other is.
-    """
+    """YAML reads an unquoted renew-requested-at as a date; it forces one renewal all the same."""
     async with served(WWW) as world:
         world.nowhere.add(WWW)
         world.ca.restart()  # it forgets the valid authorization
@@ -155,9 +154,7 @@ async def test_a_renewal_requested_while_one_is_under_way_comes_after_it() -> No
 
 @in_virtual_time
 async def test_a_name_that_fails_costs_one_order_and_blocks_no_other() -> None:
-    """The others are served at once; the one that fails is tried again after 1, 10, 100 minutes,
-    then daily: one order each, and none between.
-    """
+    """It is tried again after 1, 10, 100 minutes, then daily: one order each, none between."""
     async with World() as world:
         world.nowhere.add(BAD)
         world.apply(ingress("shop", WWW, IMG, BAD))
@@ -166,7 +163,7 @@ async def test_a_name_that_fails_costs_one_order_and_blocks_no_other() -> None:
         assert took < MINUTE
         await world.sleep(4 * DAY)
         times = _order_times(world, BAD)
-        steps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+        steps = [later - earlier for earlier, later in itertools.pairwise(times)]
         wanted = [timedelta(minutes=n) for n in (1, 10, 100, 1440, 1440, 1440)]
         assert len(steps) == len(wanted)
         for step, least in zip(steps, wanted, strict=True):
@@ -178,7 +175,7 @@ async def test_a_name_that_fails_costs_one_order_and_blocks_no_other() -> None:
 
 @in_virtual_time
 async def test_a_name_that_works_again_joins() -> None:
-    """At its next attempt the repaired name is in the certificate, and its failures are forgotten."""
+    """A repaired name is served from its next attempt on, and its failures are forgotten."""
     async with World() as world:
         world.nowhere.add(BAD)
         world.apply(ingress("shop", WWW, BAD))
@@ -228,7 +225,7 @@ async def test_a_changed_declaration_is_tried_at_once() -> None:
 
 @in_virtual_time
 async def test_a_name_that_the_ca_refuses_blocks_no_other() -> None:
-    """rejectedIdentifier for one name: the others get their certificate without it."""
+    """The others get their certificate without the one that is a rejectedIdentifier."""
     async with World() as world:
         world.ca.blocked_names.update({BAD, "also." + BAD})
         world.apply(ingress("shop", WWW, BAD, "also." + BAD))
