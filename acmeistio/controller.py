@@ -15,6 +15,7 @@ from acmeistio.errors import AcmeistioError, Conflict, NotLeader, Transient
 from acmeistio.issuing import Issued, Issuing, NotIssued
 from acmeistio.model import (
     CertificateSpec,
+    Decision,
     Declaration,
     Installation,
     Issue,
@@ -28,6 +29,7 @@ from acmeistio.model import (
     Unusable,
 )
 from acmeistio.pki import placeholder
+from acmeistio.planning.decide import Situation, decide
 from acmeistio.planning.plan import Plan, World, plan
 from acmeistio.ports import Clock, Leadership, Listing, Manifest, Objects, Term
 from acmeistio.reasons import Defect, Reason, defect
@@ -195,6 +197,7 @@ class Controller:
         errors = (*self._errors.values(), *_internals(self._unread))
         self._journal.defects(tuple(sorted({*defects, *current.defects, *errors})))
         if complete and len(held) == len({declaration.target for declaration in declarations}):
+            self._forget_undeclared(frozenset(current.specs))
             await self._tidy(current, term)
         return current, held
 
@@ -256,6 +259,11 @@ class Controller:
             self._listings[kind] = listing
         return Listing(self._listings[kind].manifests, listing.complete, listing.troubles)
 
+    def _forget_undeclared(self, targets: frozenset[Target]) -> None:
+        """Keys and errors of targets that nobody declares are not kept in memory."""
+        self._remembered = {t: known for t, known in self._remembered.items() if t in targets}
+        self._errors = {t: found for t, found in self._errors.items() if t in targets}
+
     async def _tidy(self, current: Plan, term: Term) -> None:
         declared = frozenset(
             (spec.issuer, name) for spec in current.specs.values() for name in spec.names
@@ -280,12 +288,9 @@ class Controller:
             if target in self._working or target in self._just_done:
                 # What was looked at may be older than what was done since.
                 continue
-            spec, decision, was = current.specs[target], verdict.decision, held[target]
-            if isinstance(decision, StoreKnown | StorePlaceholder):
-                self._start(target, self._put_right(spec, decision, term))
-            elif isinstance(decision, Issue):
-                marks = was.marks if was else Marks()
-                self._start(target, self._issue(spec, decision, marks, term))
+            if isinstance(verdict.decision, StoreKnown | StorePlaceholder | Issue):
+                work = self._pursue(current.specs[target], verdict.decision, held[target], term)
+                self._start(target, work)
 
     def _start(self, target: Target, work: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(self._guarded(target, work))
@@ -315,6 +320,32 @@ class Controller:
                 mistakes = self._mistakes[target] = self._mistakes.get(target, 0) + 1
                 pause = min(pause * 2.0 ** min(mistakes, 16), LONGEST_INTERNAL_BACKOFF_SECONDS)
             await self._clock.sleep(pause)
+
+    async def _pursue(
+        self,
+        spec: CertificateSpec,
+        decision: Decision,
+        held: Stored | Unusable | None,
+        term: Term,
+    ) -> None:
+        """Do what was decided for a target; after a repair, what is then to be done."""
+        if isinstance(decision, StoreKnown | StorePlaceholder):
+            await self._put_right(spec, decision, term)
+            held = await self._secrets.read(spec.target)
+            decision = self._decided(spec, held)
+        if isinstance(decision, Issue):
+            await self._issue(spec, decision, held.marks if held else Marks(), term)
+
+    def _decided(self, spec: CertificateSpec, held: Stored | Unusable | None) -> Decision:
+        situation = Situation(
+            spec=spec,
+            issuer=self._installation.issuers[spec.issuer],
+            held=held,
+            remembers=spec.target in self._remembered,
+            ledger=self._ledger.ledger,
+            now=self._clock.now(),
+        )
+        return decide(situation).decision
 
     async def _put_right(
         self, spec: CertificateSpec, decision: StoreKnown | StorePlaceholder, term: Term

@@ -128,7 +128,6 @@ class Issuing:
         self._entropy = entropy
         self._workers = workers
         self._slots = asyncio.Semaphore(concurrent_orders)
-        self._began_at = clock.now()
 
     async def carry_out(
         self, spec: CertificateSpec, issue: Issue, marks: Marks, term: Term
@@ -152,15 +151,23 @@ class Issuing:
     async def _issue(self, spec: CertificateSpec, issue: Issue, marks: Marks, term: Term) -> Issued:
         issuer = self._issuers[spec.issuer]
         async with self._slots:
+            self._require_unpaused(issuer)
             url, bundle = await self._obtain_known(spec, issue, issuer, term)
         facts = issued_facts(spec, bundle, issuer, marks.renew_requested_at)
         await self._store(spec, bundle, facts, term)
         names = bundle.leaf.names
         await asyncio.gather(
             self._write_down(lambda ledger: ledger.issued(spec.target, issuer.name, names), term),
-            self._keys.forget(url, term),
+            self._forget(url, term),
         )
         return Issued(bundle, facts)
+
+    def _require_unpaused(self, issuer: Issuer) -> None:
+        """An order that waited for its slot must not reach a CA that asked to wait meanwhile."""
+        pause = self._ledger.ledger.pauses.get(issuer.name)
+        left = (pause.until - self._clock.now()).total_seconds() if pause else 0.0
+        if pause and left > 0:
+            raise Transient(pause.problem, retry_after_seconds=left, pauses_issuer=True)
 
     async def _obtain_known(
         self, spec: CertificateSpec, issue: Issue, issuer: Issuer, term: Term
@@ -182,7 +189,6 @@ class Issuing:
         """The URL of the finished order and the bundle it gave."""
         session = self._sessions[issuer.name]
         ordering = Ordering(session, signer, self._solver, self._clock)
-        opened = self._ledger.ledger.orders.get(spec.target)
         resumed = await self._resumed(ordering, spec, issue, term)
         order = resumed or await ordering.create(issue.names, spec.profile)
         preparing = asyncio.ensure_future(self._prepare(order, spec, issue, issuer, term))
@@ -194,11 +200,11 @@ class Issuing:
             chain_pem = await ordering.complete(order, csr)
             key_pem = await preparing
         except NamesFailed as error:
-            if not resumed or not opened or opened.opened_at >= self._began_at:
+            if not resumed:
                 raise
             # The CA may have asked while nobody answered, which is no failure of the names.
             await self._write_down(lambda ledger: ledger.order_closed(spec.target), term)
-            raise Transient(f"the order was interrupted by a restart: {error}") from error
+            raise Transient(f"the order was interrupted: {error}") from error
         finally:
             await _ended(preparing)
         return order.url, checked_bundle(key_pem, chain_pem, issue.names, self._clock.now())
@@ -315,6 +321,11 @@ class Issuing:
             return ledger.target_failed(spec.target, failure)
 
         await self._write_down(transition, term)
+
+    async def _forget(self, order_url: str, term: Term) -> None:
+        """Drop a key that is stored; one that can't be dropped now goes at the next start."""
+        with contextlib.suppress(Transient, Conflict):
+            await self._keys.forget(order_url, term)
 
     async def _close(self, transition: Callable[[Ledger], Ledger], term: Term) -> None:
         """Write down the end of an order, and drop its key."""

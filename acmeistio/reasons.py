@@ -84,6 +84,10 @@ class Reason(Enum):
         "{name} is no name that a Secret can have",
         "Use lower-case letters, digits, '-' and '.', at most 253 characters.",
     )
+    SecretNameReserved = _error(
+        "Secret name {name} is kept for acmeistio's own objects and files",
+        "Use a name that does not begin with acmeistio- nor end in .yaml or .json.",
+    )
     TLSEntryWithoutSecret = _warning(
         "spec.tls[{index}] names no secretName; Istio skips such an entry, so port 443 stays "
         "closed for its hosts although the certificate goes to Secret {target}",

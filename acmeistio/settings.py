@@ -81,6 +81,8 @@ class Settings(BaseSettings):
             )
         if not self.manifests.is_dir():
             raise ValueError(f"the manifests folder {self.manifests} does not exist")
+        if self.default_secret.startswith("acmeistio-"):
+            raise ValueError("--default-secret: names that begin with acmeistio- are acmeistio's")
         manifests, secrets = self.manifests.resolve(), self.secrets.resolve()
         if manifests.is_relative_to(secrets) or secrets.is_relative_to(manifests):
             raise ValueError(

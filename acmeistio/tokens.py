@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -50,6 +50,8 @@ NOT_FOUND: Final = Answer(404)
 class _Presented:
     key_authorization: str = field(repr=False)
     fetched: asyncio.Event = field(default_factory=asyncio.Event)
+    fetched_next: asyncio.Event = field(default_factory=asyncio.Event)
+    orders: int = 0
 
 
 class Tokens:
@@ -59,18 +61,31 @@ class Tokens:
         self._presented: dict[str, _Presented] = {}
 
     def present(self, token: str, key_authorization: str) -> None:
-        """Answer `token` from now on."""
-        self._presented[token] = _Presented(key_authorization)
+        """Answer `token` from now on. Orders may share one: each that presents it cleans it up."""
+        presented = self._presented.setdefault(token, _Presented(key_authorization))
+        presented.orders += 1
 
     def clean_up(self, token: str) -> None:
-        """Answer `token` no longer."""
-        self._presented.pop(token, None)
+        """Answer `token` no longer, once no order needs it."""
+        presented = self._presented.get(token)
+        if presented is None:
+            return
+        presented.orders -= 1
+        if presented.orders <= 0:
+            del self._presented[token]
 
     async def fetched(self, token: str) -> None:
         """Return when somebody has fetched `token`: from then on there may be news at the CA."""
+        await self._event(token, lambda presented: presented.fetched)
+
+    async def fetched_again(self, token: str) -> None:
+        """Return at the next fetch of `token`: a CA looks several times, the last one counts."""
+        await self._event(token, lambda presented: presented.fetched_next)
+
+    async def _event(self, token: str, which: Callable[[_Presented], asyncio.Event]) -> None:
+        """Wait for an event of a token; one that is not presented has none, ever."""
         presented = self._presented.get(token)
-        if presented:
-            await presented.fetched.wait()
+        await (which(presented) if presented else asyncio.Event()).wait()
 
     def answer(self, request: Request) -> Answer:
         """The answer to any request on the challenge port."""
@@ -83,6 +98,8 @@ class Tokens:
         if presented is None:
             return _handed_back(request)
         presented.fetched.set()
+        presented.fetched_next.set()
+        presented.fetched_next = asyncio.Event()
         return Answer(200, _TEXT_SAFE, presented.key_authorization.encode())
 
 

@@ -63,7 +63,7 @@ class Signer:
 class Reply:
     """A successful answer: its JSON (None where it has none), its headers and its bytes."""
 
-    document: Any
+    document: Any = field(repr=False)
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
     retry_after_seconds: float | None
@@ -183,7 +183,8 @@ class Session:
             # paused names): it is a refusal of this request, not of this client.
             if response.status == HTTP_TOO_MANY and wait is None:
                 return ProblemResponse(problem)
-            return Transient(str(problem), retry_after_seconds=wait or 1.0, pauses_issuer=True)
+            pauses = wait is not None
+            return Transient(str(problem), retry_after_seconds=wait, pauses_issuer=pauses)
         if response.status >= HTTP_SERVER_ERROR:
             return Transient(str(problem), retry_after_seconds=wait)
         return ProblemResponse(problem)

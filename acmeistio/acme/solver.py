@@ -34,6 +34,9 @@ class Solver(Protocol):
     async def fetched(self, responses: Sequence[ChallengeResponse]) -> None:
         """Return when the CA has looked at each of them: until then there is no news."""
 
+    async def fetched_again(self, responses: Sequence[ChallengeResponse]) -> None:
+        """Return when the CA looks at any of them next: then there may be news soon."""
+
     async def clean_up(self, responses: Sequence[ChallengeResponse]) -> None:
         """Forget them. Quick, and safe to repeat."""
 
@@ -54,6 +57,15 @@ class Http01Solver:
     async def fetched(self, responses: Sequence[ChallengeResponse]) -> None:
         """See Solver.fetched."""
         await asyncio.gather(*(self._tokens.fetched(response.token) for response in responses))
+
+    async def fetched_again(self, responses: Sequence[ChallengeResponse]) -> None:
+        """See Solver.fetched_again."""
+        waits = [asyncio.ensure_future(self._tokens.fetched_again(r.token)) for r in responses]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def clean_up(self, responses: Sequence[ChallengeResponse]) -> None:
         """See Solver.clean_up."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -12,11 +12,13 @@ from pathlib import Path
 
 import watchfiles
 
-from acmeistio.errors import NotLeader, Transient
+from acmeistio.errors import NotLeader
 from acmeistio.local.manifests import ManifestFolder, signature
 from acmeistio.local.outputs import Outputs
 from acmeistio.local.state import FOLDER_MODE, StateFolder
 from acmeistio.ports import Leadership, Listing, Manifest, Term, Workers
+
+_log = logging.getLogger(__name__)
 
 WATCH_STEP_MILLISECONDS = 20
 WATCH_DEBOUNCE_MILLISECONDS = 100
@@ -66,7 +68,7 @@ class FolderObjects:
         declared = self._manifests.listing(kind)
         stored = [self._state.read(path) for path in self._state.paths(kind)]
         manifests = [manifest for manifest in stored if manifest is not None]
-        return Listing((*manifests, *declared.manifests), True, declared.troubles)
+        return Listing((*manifests, *declared.manifests), declared.complete, declared.troubles)
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """See Objects.get.
@@ -168,11 +170,13 @@ class FolderObjects:
 
     def _make(self, paths: Iterable[Path]) -> None:
         for path in paths:
-            # What the disk refuses now is tried again when the folder is noticed next.
-            with contextlib.suppress(Transient):
+            try:
                 secret = self._state.read(path)
                 if secret is not None and secret.get("kind") == "Secret":
                     self._outputs.ensure(secret)
+            except Exception:  # noqa: BLE001  # a bulkhead: other Secrets' files are made
+                # Tried again when the folder is noticed next.
+                _log.exception("the files of %s could not be made", path)
 
     def _noticed(self, paths: set[str]) -> None:
         """Text, not Path: every write of ours comes by here too, several times."""

@@ -6,7 +6,7 @@ Owns how files become objects. A file that can't be read keeps declaring what it
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,16 @@ class ManifestFolder:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._files: dict[Path, _Read] = {}
+        self._complete = True
 
     def refresh(self) -> None:
         """Read what has changed. It blocks."""
-        paths = _paths(self._root)
+        unreadable: list[OSError] = []
+        paths = _paths(self._root, unreadable.append)
+        self._complete = not unreadable
+        if unreadable:
+            # Unknown is not absent: what was declared stays until the folder can be read.
+            paths = sorted({*paths, *self._files})
         self._files = {path: _read(path, self._files.get(path)) for path in paths}
 
     def listing(self, kind: str) -> Listing:
@@ -59,7 +65,7 @@ class ManifestFolder:
                 first, _ = found.setdefault(_key(manifest), (path, manifest))
                 if first != path:
                     troubles.append(_duplicate(self._ref(path), manifest, first))
-        return Listing(tuple(m for _, m in found.values()), True, tuple(troubles))
+        return Listing(tuple(m for _, m in found.values()), self._complete, tuple(troubles))
 
     def _ref(self, path: Path) -> ObjectRef:
         return ObjectRef("File", "", plain(path.relative_to(self._root)))
@@ -72,7 +78,7 @@ def load_documents(text: bytes) -> list[Any]:
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ValueError(f"{error.problem or error.context}{line}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except Exception as error:  # PyYAML lets through what constructors of odd tags raise
         raise ValueError(f"it is not YAML ({type(error).__name__})") from error
 
 
@@ -85,9 +91,9 @@ def signature(path: Path | str) -> Signature | None:
     return (status.st_ino, status.st_mtime_ns, status.st_size)
 
 
-def _paths(root: Path) -> list[Path]:
+def _paths(root: Path, onerror: Callable[[OSError], None]) -> list[Path]:
     paths = []
-    for folder, folders, files in os.walk(root):
+    for folder, folders, files in os.walk(root, onerror=onerror):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         paths += [
             Path(folder, name)
@@ -107,6 +113,8 @@ def _read(path: Path, before: _Read | None) -> _Read:
         why = error.strerror or type(error).__name__
     except ValueError as error:
         why = str(error)
+    except RecursionError:
+        why = "it is nested without end"
     return replace(before or _Read(None), signature=now, why_not=why)
 
 
@@ -136,7 +144,8 @@ def _objects(documents: Iterable[Any]) -> Iterable[Manifest]:
 
 def _key(manifest: Manifest) -> tuple[str, str]:
     metadata = manifest["metadata"]
-    return str(metadata.get("namespace") or "default"), metadata["name"]
+    namespace = metadata.get("namespace")
+    return namespace if isinstance(namespace, str) and namespace else "default", metadata["name"]
 
 
 def _unreadable(ref: ObjectRef, read: _Read) -> Trouble:

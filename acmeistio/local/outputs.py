@@ -139,8 +139,9 @@ def _point(link: Path, destination: str) -> None:
     """Make `link` a symlink to `destination`, whatever was there, in one step."""
     draft = link.with_name(f"{link.name}.{uuid.uuid4().hex}")
     draft.symlink_to(destination)
-    if link.is_dir() and not link.is_symlink():
-        shutil.rmtree(link)
+    if link.exists() and not link.is_symlink():
+        # Not one of ours: kept, so that nothing of anybody's is lost.
+        link.replace(link.with_name(f"{link.name}.replaced-{uuid.uuid4().hex[:8]}"))
     try:
         draft.replace(link)
     except OSError:

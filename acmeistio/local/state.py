@@ -61,7 +61,7 @@ class StateFolder:
 
     def paths(self, kind: str) -> list[Path]:
         """The files of all objects of a kind."""
-        return sorted(self.root.glob(f"*/*.{kind.lower()}.yaml"))
+        return sorted(p for p in self.root.glob(f"*/*.{kind.lower()}.yaml") if p.is_file())
 
     def create(self, path: Path, manifest: Manifest) -> Manifest:
         """Write an object that must not exist yet. Raises Conflict, Transient."""
@@ -142,7 +142,12 @@ def _parsed(path: Path) -> Manifest | None:
     manifest = documents[0] if len(documents) == 1 else None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("metadata"), dict):
         return None
-    metadata = {**manifest["metadata"], "resourceVersion": _version(content)}
+    # Where the file lies says which object it is, whatever it says itself.
+    kind = str(manifest.get("kind"))
+    if not path.name.endswith(f".{kind.lower()}.yaml"):
+        return None
+    identity = {"namespace": path.parent.name, "name": path.name[: -len(f".{kind}.yaml")]}
+    metadata = {**manifest["metadata"], **identity, "resourceVersion": _version(content)}
     return {**manifest, "metadata": metadata}
 
 

@@ -1,7 +1,7 @@
 """What must survive a restart: failures with their retry instants, pauses, open orders.
 
 The Ledger is a value; every transition gives a new one. It knows nothing of where it is kept
-(stores/ledger_store.py) and decides nothing (decide.py). As JSON it carries a schema version.
+(stores/memory.py) and decides nothing (decide.py). As JSON it carries a schema version.
 """
 
 from __future__ import annotations
@@ -109,7 +109,10 @@ class Ledger:
         )
 
     def paused(self, issuer: str, pause: Pause) -> Ledger:
-        """`issuer` asked to wait."""
+        """`issuer` asked to wait; of two requests the longer counts."""
+        before = self.pauses.get(issuer)
+        if before and before.until > pause.until:
+            return self
         return replace(self, pauses={**self.pauses, issuer: pause})
 
     def tidied(

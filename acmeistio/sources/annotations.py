@@ -100,6 +100,11 @@ def is_secret_name(text: str) -> bool:
     return _SECRET_NAME.fullmatch(text) is not None
 
 
+def is_reserved(secret_name: str) -> bool:
+    """Whether a Secret of this name could be mistaken for acmeistio's own objects or files."""
+    return secret_name.startswith("acmeistio-") or secret_name.endswith((".yaml", ".json"))
+
+
 def _asks(annotations: Mapping[str, str], installation: Installation) -> bool:
     if TLS in annotations or DOMAINS in annotations:
         return True

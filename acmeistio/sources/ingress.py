@@ -14,7 +14,7 @@ from acmeistio.model import Declaration, IngressMode, Installation, ObjectRef, T
 from acmeistio.names import DnsName
 from acmeistio.reasons import Defect, Reason, defect
 from acmeistio.sources import Found, untrusted
-from acmeistio.sources.annotations import Wish, is_secret_name, parse_names, read_wish
+from acmeistio.sources.annotations import Wish, is_reserved, is_secret_name, parse_names, read_wish
 
 CLASS_ANNOTATION = "kubernetes.io/ingress.class"
 ISTIO_CONTROLLER = "istio.io/ingress-controller"
@@ -138,6 +138,8 @@ def _declared(
 ) -> Found:
     if not is_secret_name(target.name):
         return Found(defects=(defect(Reason.InvalidSecretName, ref, name=f'"{target.name}"'),))
+    if is_reserved(target.name):
+        return Found(defects=(defect(Reason.SecretNameReserved, ref, name=f'"{target.name}"'),))
     declared = Declaration(
         source=ref,
         created_at=untrusted.created_at(ingress),

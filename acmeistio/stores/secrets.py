@@ -122,7 +122,7 @@ def marks_of(secret: Manifest) -> Marks:
     """What the labels and annotations of a Secret say."""
     labels, notes = _texts(secret, "labels"), _texts(secret, "annotations")
     return Marks(
-        managed=labels.get(MANAGED_BY) == ACMEISTIO,
+        managed=labels.get(MANAGED_BY) == ACMEISTIO and secret.get("type") == TLS_TYPE,
         placeholder=notes.get(PLACEHOLDER) == "true",
         written_sha256=notes.get(LEAF_SHA256),
         directory_url=notes.get(DIRECTORY_URL),

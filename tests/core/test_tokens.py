@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -246,19 +247,33 @@ def test_fetched_tells_the_order() -> None:
     asyncio.run(scene())
 
 
-def test_fetched_of_no_token() -> None:
-    """Nobody waits for a token that is not presented (tokens.py)."""
-    asyncio.run(asyncio.wait_for(Tokens().fetched(TOKEN), 1))
+@pytest.mark.parametrize("wait", [Tokens.fetched, Tokens.fetched_again])
+def test_no_news_of_no_token(wait: Callable[[Tokens, str], Awaitable[None]]) -> None:
+    """A token that is not presented is never fetched: its order must not poll for it (tokens.py)."""
+    with pytest.raises(TimeoutError):
+        asyncio.run(asyncio.wait_for(wait(Tokens(), TOKEN), 0.01))
 
 
-def test_presented_anew() -> None:
-    """A token that is presented again is news again: the old fetch does not count (tokens.py)."""
+def test_shared_token() -> None:
+    """A token that two orders present is answered until both have cleaned up (tokens.py)."""
+    presented = tokens()
+    presented.present(TOKEN, KEY_AUTHORIZATION)
+    presented.clean_up(TOKEN)
+    assert presented.answer(GET).status == 200
+    presented.clean_up(TOKEN)
+    assert presented.answer(GET).status == 302
+
+
+def test_fetched_again() -> None:
+    """Each fetch is news to who waits, and a past one is none (tokens.py)."""
 
     async def scene() -> None:
         presented = tokens()
         presented.answer(GET)
-        presented.present(TOKEN, KEY_AUTHORIZATION)
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(presented.fetched(TOKEN), 0.01)
+        waiting = asyncio.ensure_future(presented.fetched_again(TOKEN))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        presented.answer(GET)
+        await asyncio.wait_for(waiting, 1)
 
     asyncio.run(scene())
