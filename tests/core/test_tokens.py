@@ -249,7 +249,7 @@ def test_fetched_tells_the_order() -> None:
 
 @pytest.mark.parametrize("wait", [Tokens.fetched, Tokens.fetched_again])
 def test_no_news_of_no_token(wait: Callable[[Tokens, str], Awaitable[None]]) -> None:
-    """A token that is not presented is never fetched: its order must not poll for it (tokens.py)."""
+    """A token that is not presented is never fetched: no order polls for it (tokens.py)."""
     with pytest.raises(TimeoutError):
         asyncio.run(asyncio.wait_for(wait(Tokens(), TOKEN), 0.01))
 
