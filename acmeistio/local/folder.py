@@ -198,7 +198,7 @@ class FolderObjects:
             len(parts) == NAMESPACE_DEPTH
             and parts[1].endswith(".yaml")
             and not parts[1].startswith(".")
-            and not self._state.peek(path)[0]
+            and not self._state.is_ours(path)
         )
 
     def _owner(self, path: str) -> tuple[str, str] | None:

@@ -33,6 +33,7 @@ class StateFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._read: dict[str, tuple[Signature | None, Manifest | None]] = {}
+        self._written: dict[str, Signature | None] = {}
         self._paths: dict[tuple[str, str, str], Path] = {}
         self._locks: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
 
@@ -53,6 +54,10 @@ class StateFolder:
         if known is None or known[0] != signature(path):
             return False, None
         return True, known[1]
+
+    def is_ours(self, path: Path | str) -> bool:
+        """Whether the file is as this process wrote it; having read it makes it no less news."""
+        return str(path) in self._written and self._written[str(path)] == signature(path)
 
     def read(self, path: Path) -> Manifest | None:
         """The object in a file, None where there is no readable one."""
@@ -97,7 +102,8 @@ class StateFolder:
             **manifest,
             "metadata": {**metadata, "resourceVersion": _version(content.encode())},
         }
-        self._read[str(path)] = (signature(path), written)
+        self._written[str(path)] = signature(path)
+        self._read[str(path)] = (self._written[str(path)], written)
         return written
 
 
