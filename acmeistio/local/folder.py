@@ -183,7 +183,8 @@ class FolderObjects:
         ours = {path for path in paths if path.startswith(self._state_prefix)}
         news = [path for path in ours if self._is_news(path)]
         for path in news:
-            self._forget(Path(path))
+            for known in self._below(path):
+                self._forget(known)
         if paths - ours or news:
             self._read_at = -RESCAN_SECONDS
             self._changed.set()
@@ -192,8 +193,13 @@ class FolderObjects:
                 self._remake(self._state.path("Secret", *owner))
 
     def _is_news(self, path: str) -> bool:
-        """Whether a file of the state folder holds an object and was changed by others."""
+        """Whether a file of the state folder holds an object and was changed by others.
+
+        Of a folder that was made or moved with files in it, the kernel tells as a whole.
+        """
         parts = path.removeprefix(self._state_prefix).split("/")
+        if len(parts) < NAMESPACE_DEPTH:
+            return any(not self._state.is_ours(known) for known in self._below(path))
         return (
             len(parts) == NAMESPACE_DEPTH
             and parts[1].endswith(".yaml")
@@ -201,9 +207,16 @@ class FolderObjects:
             and not self._state.is_ours(path)
         )
 
+    def _below(self, path: str) -> set[Path]:
+        """The file itself, or the objects' files that are, or were, in a folder."""
+        where = Path(path)
+        if where.parent != self._state.root:
+            return {where}
+        return {*where.glob("*.yaml"), *(known for known in self._current if known.parent == where)}
+
     def _owner(self, path: str) -> tuple[str, str] | None:
         """Namespace and name of the Secret that a changed file belongs to."""
         parts = path.removeprefix(self._state_prefix).split("/")
-        if len(parts) < NAMESPACE_DEPTH or any(part.startswith(".") for part in parts[1:]):
+        if len(parts) < NAMESPACE_DEPTH or parts[1].startswith("."):
             return None
         return parts[0], parts[1].removesuffix(".sds.json").removesuffix(".secret.yaml")

@@ -38,10 +38,12 @@ class StateFolder:
         self._locks: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
 
     def path(self, kind: str, namespace: str, name: str) -> Path:
-        """The file of an object."""
+        """The file of an object. Raises ValueError for a name that would lead elsewhere."""
         key = (kind, namespace, name)
         path = self._paths.get(key)
         if path is None:
+            if not all(_is_plain(part) for part in key):
+                raise ValueError(f"{key} is no object that a folder can hold")
             path = self._paths[key] = self.root / namespace / f"{name}.{kind.lower()}.yaml"
         return path
 
@@ -123,6 +125,11 @@ def replace_file(path: Path, content: bytes, *, sync: bool = True) -> None:
         with contextlib.suppress(OSError):
             Path(draft).unlink()
         raise Transient(f"{path} can't be written: {error.strerror}") from error
+
+
+def _is_plain(part: str) -> bool:
+    """Whether a text can be a part of a path and stays where it is put."""
+    return bool(part) and not part.startswith(".") and not set(part) & {os.sep, "\0"}
 
 
 def _opened(path: str, folder: Path) -> int:
