@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -50,7 +50,7 @@ NOT_FOUND: Final = Answer(404)
 class _Presented:
     key_authorization: str = field(repr=False)
     fetched: asyncio.Event = field(default_factory=asyncio.Event)
-    fetched_next: asyncio.Event = field(default_factory=asyncio.Event)
+    watchers: set[asyncio.Event] = field(default_factory=set)
     orders: int = 0
 
 
@@ -75,17 +75,24 @@ class Tokens:
             del self._presented[token]
 
     async def fetched(self, token: str) -> None:
-        """Return when somebody has fetched `token`: from then on there may be news at the CA."""
-        await self._event(token, lambda presented: presented.fetched)
+        """Return when somebody has fetched `token`: from then on there may be news at the CA.
 
-    async def fetched_again(self, token: str) -> None:
-        """Return at the next fetch of `token`: a CA looks several times, the last one counts."""
-        await self._event(token, lambda presented: presented.fetched_next)
-
-    async def _event(self, token: str, which: Callable[[_Presented], asyncio.Event]) -> None:
-        """Wait for an event of a token; one that is not presented has none, ever."""
+        One that is not presented is never fetched.
+        """
         presented = self._presented.get(token)
-        await (which(presented) if presented else asyncio.Event()).wait()
+        await (presented.fetched if presented else asyncio.Event()).wait()
+
+    async def fetched_again(self, tokens: Iterable[str]) -> None:
+        """Return at the next fetch of one of `tokens`: a CA looks several times."""
+        news = asyncio.Event()
+        watched = [self._presented[token] for token in tokens if token in self._presented]
+        for presented in watched:
+            presented.watchers.add(news)
+        try:
+            await news.wait()
+        finally:
+            for presented in watched:
+                presented.watchers.discard(news)
 
     def answer(self, request: Request) -> Answer:
         """The answer to any request on the challenge port."""
@@ -98,8 +105,8 @@ class Tokens:
         if presented is None:
             return _handed_back(request)
         presented.fetched.set()
-        presented.fetched_next.set()
-        presented.fetched_next = asyncio.Event()
+        for news in presented.watchers:
+            news.set()
         return Answer(200, _TEXT_SAFE, presented.key_authorization.encode())
 
 

@@ -13,6 +13,7 @@ It knows nothing of where the key of the certificate is kept.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -199,19 +200,16 @@ class Ordering:
 
     async def _first(self, news: Coroutine[Any, Any, None], seconds: float) -> bool:
         """Whether `news` came within so many seconds."""
-        waiting = asyncio.ensure_future(news)
-        timer = asyncio.ensure_future(self._clock.sleep(seconds))
-        try:
-            await asyncio.wait({waiting, timer}, return_when=asyncio.FIRST_COMPLETED)
-            return waiting.done()
-        finally:
-            waiting.cancel()
-            timer.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await news
+                return True
+        return False
 
     async def _clean_up(self, responses: Sequence[ChallengeResponse]) -> None:
-        """Also when this task was cancelled, so not by a task that is."""
-        cleaning = asyncio.ensure_future(self._solver.clean_up(responses))
-        await asyncio.shield(asyncio.wait_for(cleaning, CLEAN_UP_SECONDS))
+        """Whatever happened, but not for ever."""
+        async with asyncio.timeout(CLEAN_UP_SECONDS):
+            await self._solver.clean_up(responses)
 
     async def _finalize(self, order: OrderState, csr_for: CsrForOrder) -> OrderState:
         csr = await csr_for()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -56,16 +55,12 @@ class Http01Solver:
 
     async def fetched(self, responses: Sequence[ChallengeResponse]) -> None:
         """See Solver.fetched."""
-        await asyncio.gather(*(self._tokens.fetched(response.token) for response in responses))
+        for response in responses:
+            await self._tokens.fetched(response.token)
 
     async def fetched_again(self, responses: Sequence[ChallengeResponse]) -> None:
         """See Solver.fetched_again."""
-        waits = [asyncio.ensure_future(self._tokens.fetched_again(r.token)) for r in responses]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        await self._tokens.fetched_again([response.token for response in responses])
 
     async def clean_up(self, responses: Sequence[ChallengeResponse]) -> None:
         """See Solver.clean_up."""
