@@ -230,7 +230,7 @@ def test_a_store_that_fails_for_a_minute_costs_nothing(
 ) -> None:
     """From any port call on: still one order, and what is in hand is stored at once afterwards."""
     calls = len(run(_calls(options)))
-    for k in range(1, calls + 1, 1 if options is BARE_CA else 5):
+    for k in range(1, calls + 1, 2 if options is BARE_CA else 7):
         run(_store_fails(options, what, k))
 
 
@@ -308,7 +308,7 @@ async def test_one_secret_that_cannot_be_read_keeps_nobody_waiting() -> None:
         process = world.start()
         process.objects.unreachable = lambda call: call.name == "a"
         await world.until(lambda: check.is_served(world, IMG, secret="b"))
-        await world.sleep(HOUR)
+        await world.sleep(10 * MINUTE)
         check.orders_at_most(world, 1)
         process.objects.unreachable = lambda _call: False
         await world.until(lambda: check.is_served(world, WWW, secret="a"))
@@ -355,6 +355,7 @@ async def test_a_clock_that_jumps_past_expiry_is_noticed() -> None:
         await world.until(lambda: check.is_served(world, WWW), within=8 * MINUTE)
 
 
+@pytest.mark.usefixtures("seldom")
 @in_virtual_time
 async def test_a_clock_that_jumps_back_repeats_nothing() -> None:
     """A day back and forth again: no order more."""

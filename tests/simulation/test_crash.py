@@ -36,7 +36,10 @@ async def _resumes(world: World, *, orders: int = 2) -> None:
 
 
 async def _life(options: CaOptions, seed: int, die: Callable[[World], Process]) -> bool:
-    """A life that `die` begins and ends, and the next one; whether the first was cut short."""
+    """A life that `die` begins and ends, and the next one; whether the first was cut short.
+
+    What was finalized is never ordered again: its key was kept.
+    """
     async with World(options, seed=seed) as world:
         world.apply(ingress("shop", *HOSTS))
         process = die(world)
@@ -46,7 +49,8 @@ async def _life(options: CaOptions, seed: int, die: Callable[[World], Process]) 
             await world.dead()
         else:
             await world.crash()
-        await _resumes(world, orders=2 if died else 1)
+        finalized = any(order.csr for order in world.ca.orders)
+        await _resumes(world, orders=2 if died and not finalized else 1)
         return died
 
 
@@ -58,7 +62,8 @@ def test_a_crash_at_any_port_call_is_resumed(options: CaOptions, after: bool) ->
     for step in ("new-account", "new-order", "challenge", "finalize", "certificate"):
         assert any(step in call for call in calls), f"{step} is no step any more"
     survived = []
-    for k in range(1, len(calls) + 1):
+    ks = range(1, len(calls) + 1)
+    for k in ks[after::2] if options is SLOW_CA else ks:
         died = run(_life(options, 1, lambda world, k=k: world.start(cut_at=k, after=after)))
         survived += [] if died else [calls[k - 1]]
     assert set(survived) <= {"changed", "sleep"}, "only what is never answered is survived"
@@ -90,12 +95,12 @@ async def _undisturbed(options: CaOptions) -> list[str]:
     async with World(options) as world:
         world.apply(ingress("shop", *HOSTS))
         process = world.start()
-        await world.until(lambda: check.is_served(world, *HOSTS), step=0.001)
-        await world.until(lambda: not check.pending_keys(world), step=0.001)
+        await world.until(lambda: check.is_served(world, *HOSTS), step=0.001, within=20)
+        await world.until(lambda: not check.pending_keys(world), step=0.001, within=20)
         return list(process.wire.log)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(6))
 @in_virtual_time
 async def test_crash_after_crash_is_resumed(seed: int) -> None:
     """Five deaths in a row cost no more than one order each, and never an account."""
