@@ -11,11 +11,12 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Coroutine
 from typing import Any
 
+from acmeistio.accounts import Accounts
 from acmeistio.acme.session import Session
 from acmeistio.acme.solver import Http01Solver
 from acmeistio.acme.transport import AiohttpTransport
 from acmeistio.controller import LONGEST_SLEEP_SECONDS, Controller, Journal
-from acmeistio.issuing import Accounts, Issuing
+from acmeistio.issuing import Issuing
 from acmeistio.journal import LogJournal, configure
 from acmeistio.local.folder import FolderObjects
 from acmeistio.local.lock import FolderLeadership

@@ -13,10 +13,10 @@ from typing import Protocol
 
 from acmeistio.errors import AcmeistioError, Conflict, NotLeader, Transient
 from acmeistio.issuing import Issued, Issuing, NotIssued
+from acmeistio.looking import Looking
 from acmeistio.model import (
     CertificateSpec,
     Decision,
-    Declaration,
     Installation,
     Issue,
     Keep,
@@ -31,9 +31,8 @@ from acmeistio.model import (
 from acmeistio.pki import placeholder
 from acmeistio.planning.decide import Situation, decide
 from acmeistio.planning.plan import Plan, World, plan
-from acmeistio.ports import Clock, Leadership, Listing, Manifest, Objects, Term
+from acmeistio.ports import Clock, Leadership, Objects, Term
 from acmeistio.reasons import Defect, Reason, defect
-from acmeistio.sources import Found, ingress, untrusted
 from acmeistio.stores.memory import LedgerStore, PendingKeys
 from acmeistio.stores.secrets import SecretStore, placeholder_facts
 
@@ -108,9 +107,7 @@ class Controller:
         self._journal = journal
         self._wake = asyncio.Event()
         self._changes = 0
-        self._listings: dict[str, Listing] = {}
-        self._found: dict[int, tuple[Manifest, Found]] = {}
-        self._controllers: dict[str, str] = {}
+        self._looking = Looking(objects, installation, journal.failed)
         self._remembered: dict[Target, Issued] = {}
         self._working: dict[Target, asyncio.Task[None]] = {}
         self._just_done: set[Target] = set()
@@ -183,7 +180,7 @@ class Controller:
             self._wake_after(min(waits))
 
     async def _look(self, term: Term) -> tuple[Plan, Mapping[Target, Stored | Unusable | None]]:
-        declarations, defects, complete = await self._declarations()
+        declarations, defects, complete = await self._looking.declarations()
         held = await self._held(frozenset(declaration.target for declaration in declarations))
         world = World(
             declarations=declarations,
@@ -216,48 +213,6 @@ class Controller:
             else:
                 held[target] = found
         return held
-
-    async def _declarations(self) -> tuple[tuple[Declaration, ...], set[Defect], bool]:
-        """What all objects declare, the Defects, and whether every kind could be read."""
-        classes = await self._listing("IngressClass")
-        ingresses = await self._listing("Ingress")
-        found = self._read(ingresses, _controllers(classes))
-        troubles = {
-            Defect(trouble.subject, trouble.code, trouble.facts)
-            for listing in (classes, ingresses)
-            for trouble in listing.troubles
-        }
-        return (
-            tuple(declaration for f in found for declaration in f.declarations),
-            {*troubles, *(d for f in found for d in f.defects)},
-            classes.complete and ingresses.complete,
-        )
-
-    def _read(self, ingresses: Listing, controllers: dict[str, str]) -> list[Found]:
-        """What each object declares; one that is the same as at the last look is not read again."""
-        known = self._found if controllers == self._controllers else {}
-        self._controllers = controllers
-        self._found = {
-            id(manifest): known.get(id(manifest)) or (manifest, self._read_one(manifest))
-            for manifest in ingresses.manifests
-        }
-        return [found for _, found in self._found.values()]
-
-    def _read_one(self, manifest: Manifest) -> Found:
-        """What one object declares; a mistake of ours in reading it stays with that object."""
-        try:
-            return ingress.declarations(manifest, self._controllers, self._installation)
-        except Exception as error:  # noqa: BLE001  # a bulkhead: the rest goes on
-            ref = untrusted.reference(manifest)
-            self._journal.failed(f"reading {ref}", error)
-            return Found(defects=(_internal(ref, error),))
-
-    async def _listing(self, kind: str) -> Listing:
-        """The objects of a kind; one that can't be listed keeps what it had."""
-        listing = await self._objects.listing(kind)
-        if listing.complete or kind not in self._listings:
-            self._listings[kind] = listing
-        return Listing(self._listings[kind].manifests, listing.complete, listing.troubles)
 
     def _forget_undeclared(self, targets: frozenset[Target]) -> None:
         """Keys and errors of targets that nobody declares are not kept in memory."""
@@ -393,16 +348,6 @@ class Controller:
             await self._clock.sleep(GATHER_SECONDS)
             gathered += GATHER_SECONDS
         self._wake.clear()
-
-
-def _controllers(classes: Listing) -> dict[str, str]:
-    """Which controller each IngressClass belongs to."""
-    return {
-        untrusted.reference(manifest).name: untrusted.text(
-            untrusted.mapping(manifest, "spec").get("controller")
-        )
-        for manifest in classes.manifests
-    }
 
 
 def _internals(unread: Mapping[Target, BaseException]) -> Iterator[Defect]:

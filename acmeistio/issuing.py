@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from acmeistio.acme.account import account_key, register
+from acmeistio.accounts import Accounts
 from acmeistio.acme.order import NamesFailed, OrderGone, Ordering, OrderState
 from acmeistio.acme.session import ProblemResponse, Session, Signer
 from acmeistio.acme.solver import Solver
@@ -25,7 +25,6 @@ from acmeistio.planning.decide import armed_by
 from acmeistio.planning.ledger import Failure, Ledger, OpenOrder, Pause
 from acmeistio.ports import Clock, Entropy, Term, Workers
 from acmeistio.reasons import plain
-from acmeistio.stores.accounts import AccountStore, StoredAccount
 from acmeistio.stores.memory import LedgerStore, PendingKeys
 from acmeistio.stores.secrets import SecretStore, issued_facts
 
@@ -46,57 +45,6 @@ class NotIssued:
     """It is not, and the ledger says when to try again."""
 
     problem: str
-
-
-class Accounts:
-    """The signer of each issuer: created once, kept, found again, registered anew."""
-
-    def __init__(
-        self,
-        store: AccountStore,
-        sessions: Mapping[str, Session],
-        entropy: Entropy,
-        workers: Workers,
-    ) -> None:
-        self._store = store
-        self._sessions = sessions
-        self._entropy = entropy
-        self._workers = workers
-        self._signers: dict[str, Signer] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
-
-    async def signer(self, issuer: Issuer, term: Term) -> Signer:
-        """The signer for an issuer, with its account's URL."""
-        async with self._locks.setdefault(issuer.name, asyncio.Lock()):
-            if issuer.name not in self._signers:
-                self._signers[issuer.name] = await self._opened(issuer, term)
-            return self._signers[issuer.name]
-
-    async def renounce(self, issuer: Issuer, signer: Signer, term: Term) -> None:
-        """The CA does not know the signer's account: register its key anew at the next call."""
-        async with self._locks.setdefault(issuer.name, asyncio.Lock()):
-            if self._signers.get(issuer.name) is not signer:
-                return
-            stored = await self._store.read(issuer)
-            if stored:
-                await self._store.write(issuer, StoredAccount(stored.key_pem), term)
-            del self._signers[issuer.name]
-
-    async def _opened(self, issuer: Issuer, term: Term) -> Signer:
-        stored = await self._store.read(issuer)
-        if stored is None:
-            key_pem = await self._workers.run(lambda: self._entropy.private_key(KeyType.ECDSA_P256))
-            stored = StoredAccount(key_pem)
-            await self._store.write(issuer, stored, term)
-        try:
-            key = account_key(stored.key_pem)
-        except ValueError as error:
-            raise Misconfigured(f"the account key of issuer {issuer.name} is unreadable") from error
-        if stored.url:
-            return Signer(key, stored.url)
-        signer = await register(self._sessions[issuer.name], key, issuer.email)
-        await self._store.write(issuer, StoredAccount(stored.key_pem, signer.account_url), term)
-        return signer
 
 
 class Issuing:
