@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import json
 import os
 import stat
@@ -53,12 +54,13 @@ class Folder:
 
 @pytest_asyncio.fixture
 async def folder(tmp_path: Path) -> AsyncIterator[Folder]:
-    """An empty one."""
-    (tmp_path / "manifests").mkdir()
-    leadership = FolderLeadership(tmp_path / "state")
+    """An empty one, with room above it."""
+    root = tmp_path / "above" / "root"
+    (root / "manifests").mkdir(parents=True)
+    leadership = FolderLeadership(root / "state")
     term = await leadership.acquire()
-    async with watched(tmp_path / "manifests", tmp_path / "state", leadership) as objects:
-        yield Folder(tmp_path, objects, term)
+    async with watched(root / "manifests", root / "state", leadership) as objects:
+        yield Folder(root, objects, term)
 
 
 def ingress(name: str, **more: Any) -> Manifest:
@@ -124,6 +126,11 @@ def served_by_sds(folder: Folder, name: str = "certs") -> tuple[bytes, bytes] | 
 def contents(bundle: Bundle) -> tuple[bytes, bytes]:
     """What servers should read."""
     return bundle.chain_pem, bundle.key_pem
+
+
+def is_served(folder: Folder, bundle: Bundle) -> bool:
+    """Whether it is what servers read, in both forms."""
+    return served(folder) == served_by_sds(folder) == contents(bundle)
 
 
 # ── manifests ─────────────────────────────────────────────────────────────────────────────────
@@ -327,7 +334,7 @@ async def test_a_reader_never_sees_a_mixed_pair(folder: Folder) -> None:
     for bundle in bundles[1:]:
         update = {**current, "data": secret(bundle)["data"]}
         current = await folder.objects.update(update, folder.term)
-        await until(lambda bundle=bundle: served(folder) == contents(bundle))
+        await until(functools.partial(is_served, folder, bundle))
     over.set()
     for reader in readers:
         reader.join()
@@ -404,7 +411,7 @@ async def test_files_are_made_at_the_start(tmp_path: Path) -> None:
             folder = Folder(tmp_path, objects, term)
             if life == 0:
                 await objects.create(secret(bundle), term)
-            await until(lambda f=folder: served(f) == served_by_sds(f) == contents(bundle))
+            await until(functools.partial(is_served, folder, bundle))
         (tmp_path / "state" / NAMESPACE / "certs.sds.json").write_text("spoiled")
         (tmp_path / "state" / NAMESPACE / "certs" / "tls.key").unlink()
 
@@ -429,7 +436,7 @@ async def test_one_bad_secret_keeps_no_other_from_being_served(folder: Folder) -
     await until(lambda: served(folder) == served_by_sds(folder) == contents(bundle))
     await asyncio.sleep(0.5)
     assert served(folder) == served_by_sds(folder) == contents(bundle), "another's file counted"
-    assert not list(folder.root.parent.glob("**/outside*"))
+    assert not list(folder.root.parent.parent.glob("**/outside*"))
 
 
 # ── state ─────────────────────────────────────────────────────────────────────────────────────
@@ -496,7 +503,23 @@ async def test_a_write_is_whole_or_not_at_all(folder: Folder) -> None:
     assert not list(folder.state.rglob("*.new"))
 
 
-ODD_NAMES = ("../outside", "../../outside", "a/b", "{root}/outside", "..", ".", "", "a\x00b")
+ODD_NAMES = (
+    "../outside",
+    "../../outside",
+    "../../../outside",
+    "a/b",
+    "{root}/outside",
+    "..",
+    ".",
+    "",
+    "a\x00b",
+)
+
+
+def _outside(folder: Folder) -> set[Path]:
+    """Everything around the state folder."""
+    around = folder.root.parent.parent.rglob("*")
+    return {path for path in around if folder.state not in path.parents}
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
@@ -505,7 +528,7 @@ async def test_no_name_escapes_the_folder(folder: Folder, name: str, part: str) 
     """Whatever an object is called: nothing is read, written or made outside the state folder."""
     name = name.format(root=folder.root)
     (folder.root / "outside.secret.yaml").write_text(yaml.safe_dump(secret(pair(), "outside")))
-    before = {path for path in folder.root.parent.rglob("*") if folder.state not in path.parents}
+    before = _outside(folder)
     manifest = secret(pair())
     manifest["metadata"][part] = name
     where = {"namespace": NAMESPACE, "name": "certs", part: name}
@@ -515,8 +538,7 @@ async def test_no_name_escapes_the_folder(folder: Folder, name: str, part: str) 
     except (AcmeistioError, ValueError):
         pass
     await asyncio.sleep(0.1)
-    after = {path for path in folder.root.parent.rglob("*") if folder.state not in path.parents}
-    assert after == before
+    assert _outside(folder) == before
 
 
 async def test_a_folder_has_one_process(tmp_path: Path) -> None:
@@ -540,13 +562,15 @@ async def test_a_folder_that_cannot_be_written_is_misconfigured(tmp_path: Path) 
         await FolderLeadership(tmp_path / "file" / "state").acquire()
 
 
-async def test_a_change_that_nobody_told_of_is_seen_in_the_end(folder: Folder) -> None:
+async def test_a_change_that_nobody_told_of_is_seen_in_the_end(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Some file systems tell of none: the folders are read anew every half minute."""
     folder.write("a.yaml", yaml.safe_dump(ingress("a")))
     await folder.ingresses()
     await asyncio.sleep(0.3)
     assert await folder.objects.get("Secret", NAMESPACE, "certs") is None
-    folder.objects._noticed = lambda _paths: None  # type: ignore[method-assign]
+    monkeypatch.setattr(folder.objects, "_noticed", lambda _paths: None)
     folder.write("b.yaml", yaml.safe_dump(ingress("b")))
     (folder.state / NAMESPACE).mkdir(exist_ok=True)
     where = folder.state / NAMESPACE / "certs.secret.yaml"

@@ -17,7 +17,7 @@ from acmeistio.stores.memory import LEDGER_KEY, LEDGER_NAME, PENDING_KEYS_NAME, 
 from tests.simulated.ca import Request, Rule, Violation
 from tests.simulated.virtual_time import in_virtual_time, run
 from tests.simulation import check, test_crash, test_service
-from tests.simulation.world import NAMESPACE, SECRET, World, days, served
+from tests.simulation.world import BARE_CA, NAMESPACE, SECRET, SLOW_CA, World, days, ingress, served
 
 WWW = "www.shop.example"
 
@@ -208,7 +208,7 @@ def test_the_crash_tests_kill_mutants(
     """A program that forgets one step of resuming does not pass at every call."""
     mutate(monkeypatch)
     with pytest.raises((AssertionError, TimeoutError)):
-        test_crash.test_a_crash_at_any_port_call_is_resumed(test_crash.BARE_CA, after=True)
+        test_crash.test_a_crash_at_any_port_call_is_resumed(BARE_CA, after=True)
 
 
 def _mutant_no_backoff(patch: pytest.MonkeyPatch) -> None:
@@ -233,8 +233,8 @@ def test_seeded_worlds_repeat() -> None:
     """Equal seeds make equal lives: what fails once fails again."""
 
     async def life() -> list[str]:
-        async with World(test_crash.SLOW_CA, seed=5) as world:
-            world.apply(test_crash.ingress("shop", WWW))
+        async with World(SLOW_CA, seed=5) as world:
+            world.apply(ingress("shop", WWW))
             process = world.start()
             await world.until(lambda: check.is_served(world, WWW))
             return [*process.wire.log, str(world.now)]

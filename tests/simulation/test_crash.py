@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from random import Random
 
@@ -64,7 +65,7 @@ def test_a_crash_at_any_port_call_is_resumed(options: CaOptions, after: bool) ->
     survived = []
     ks = range(1, len(calls) + 1)
     for k in ks[after::2] if options is SLOW_CA else ks:
-        died = run(_life(options, 1, lambda world, k=k: world.start(cut_at=k, after=after)))
+        died = run(_life(options, 1, functools.partial(World.start, cut_at=k, after=after)))
         survived += [] if died else [calls[k - 1]]
     assert set(survived) <= {"changed", "sleep"}, "only what is never answered is survived"
 
@@ -146,4 +147,4 @@ def _renewed(world: World) -> bool:
     assert check.is_served(world, *HOSTS)
     secret = world.secret()
     assert secret
-    return secret["metadata"]["annotations"].get("acmeistio.io/renewed-for") == "now"
+    return bool(secret["metadata"]["annotations"].get("acmeistio.io/renewed-for") == "now")

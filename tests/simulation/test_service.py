@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from datetime import timedelta
 from typing import Any
@@ -35,6 +36,10 @@ def _order_times(world: World, name: str) -> list[timedelta]:
     """When the orders with a name were made, counted from the first."""
     made = [order.created for order in world.ca.orders if name in order.names]
     return [instant - made[0] for instant in made]
+
+
+def _has_issued(world: World, number: int) -> bool:
+    return len(world.ca.certificates) == number
 
 
 def _reasons(world: World) -> list[IssueReason]:
@@ -105,7 +110,7 @@ async def test_a_forced_renewal_happens_once_per_value() -> None:
     async with served(WWW) as world:
         for number in range(1, 4):
             world.annotate_secret(renew_requested_at=f"time-{number}")
-            await world.until(lambda number=number: len(world.ca.certificates) == number + 1)
+            await world.until(functools.partial(_has_issued, world, number + 1))
             await world.sleep(HOUR)
             world.annotate_secret(renew_requested_at=f"time-{number}", note="touched")
             await world.sleep(HOUR)
