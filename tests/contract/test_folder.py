@@ -500,7 +500,7 @@ async def test_a_write_is_whole_or_not_at_all(folder: Folder) -> None:
     over.set()
     reader.join()
     assert not torn
-    assert not list(folder.state.rglob("*.new"))
+    await until(lambda: not list(folder.state.rglob("*.new")))
 
 
 ODD_NAMES = (
