@@ -138,11 +138,6 @@ class Installation:
     ingress_class: str = "istio"
     honours_tls_acme: bool = False
 
-    @property
-    def default_target(self) -> Target:
-        """Where names go whose object names no Secret."""
-        return Target(self.gateway_namespace, self.default_secret)
-
 
 @dataclass(frozen=True, slots=True)
 class Leaf:

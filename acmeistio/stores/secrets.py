@@ -48,8 +48,6 @@ TLS_TYPE = "kubernetes.io/tls"
 TLS_CRT = "tls.crt"
 TLS_KEY = "tls.key"
 
-MAX_KEPT_LEAVES = 20_000
-
 
 class SecretStore:
     """Target Secrets by name. Parsing is remembered by resourceVersion."""
