@@ -9,6 +9,8 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Awaitable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from acmeistio.accounts import Accounts
@@ -16,8 +18,9 @@ from acmeistio.acme.session import Session
 from acmeistio.acme.solver import Http01Solver
 from acmeistio.acme.transport import AiohttpTransport
 from acmeistio.controller import LONGEST_SLEEP_SECONDS, Controller, Journal
+from acmeistio.errors import Misconfigured
 from acmeistio.issuing import Issuing
-from acmeistio.journal import LogJournal, configure
+from acmeistio.journal.log import LogJournal, configure
 from acmeistio.local.folder import FolderObjects
 from acmeistio.local.lock import FolderLeadership
 from acmeistio.model import Installation
@@ -36,6 +39,7 @@ from acmeistio.web.serving import Address, serve
 def assemble(
     *,
     installation: Installation,
+    state_namespace: str,
     https: dict[str, Http],
     objects: Objects,
     leadership: Leadership,
@@ -46,18 +50,20 @@ def assemble(
     journal: Journal,
     concurrent_orders: int,
 ) -> Controller:
-    """A controller over the given ports; `https` has the way to each issuer by its name."""
-    namespace = installation.gateway_namespace
+    """A controller over the given ports; `https` has the way to each issuer by its name.
+
+    Accounts, ledger and pending keys lie in `state_namespace`.
+    """
     sessions = {
         name: Session(https[name], clock, issuer.directory_url)
         for name, issuer in installation.issuers.items()
     }
-    ledger, keys = LedgerStore(objects, namespace), PendingKeys(objects, namespace)
+    ledger, keys = LedgerStore(objects, state_namespace), PendingKeys(objects, state_namespace)
     secrets = SecretStore(objects)
     issuing = Issuing(
         issuers=installation.issuers,
         sessions=sessions,
-        accounts=Accounts(AccountStore(objects, namespace), sessions, entropy, workers),
+        accounts=Accounts(AccountStore(objects, state_namespace), sessions, entropy, workers),
         solver=Http01Solver(tokens),
         secrets=secrets,
         ledger=ledger,
@@ -80,31 +86,56 @@ def assemble(
     )
 
 
-async def run_embedded(settings: Settings) -> None:
-    """The embedded default, until SIGTERM or SIGINT. Raises Misconfigured."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the program works: a pair of folders, or a cluster. `watching` runs beside it."""
+
+    objects: Objects
+    leadership: Leadership
+    journal: Journal
+    watching: Coroutine[Any, Any, None]
+
+
+async def run(settings: Settings) -> None:
+    """The whole service, until SIGTERM or SIGINT. Raises Misconfigured."""
     configure(settings.log_format, settings.log_level)
     installation, tokens, workers = settings.installation, Tokens(), ThreadWorkers()
-    leadership = FolderLeadership(settings.secrets)
-    objects = FolderObjects(settings.manifests, settings.secrets, workers, leadership)
-    async with _transports(installation) as https, contextlib.AsyncExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(workers.close)
+        place = await _place(settings, workers, stack)
+        https = await stack.enter_async_context(_transports(installation))
         controller = assemble(
             installation=installation,
+            state_namespace=settings.state_namespace,
             https=dict(https),
-            objects=objects,
-            leadership=leadership,
+            objects=place.objects,
+            leadership=place.leadership,
             tokens=tokens,
             clock=SystemClock(),
             entropy=SystemEntropy(),
             workers=workers,
-            journal=LogJournal(),
+            journal=place.journal,
             concurrent_orders=settings.concurrent_orders,
         )
         challenge = await serve(challenge_application(tokens), _address(settings.challenge_listen))
         stack.push_async_callback(challenge.cleanup)
         admin = admin_application(lambda: _alive(controller), lambda: True)
         stack.push_async_callback((await serve(admin, _address(settings.admin_listen))).cleanup)
-        stack.callback(workers.close)
-        await _until_stopped(controller.run(), objects.watch())
+        await _until_stopped(controller.run(), place.watching)
+
+
+async def _place(
+    settings: Settings, workers: ThreadWorkers, stack: contextlib.AsyncExitStack
+) -> Place:
+    if settings.manifests and settings.secrets:
+        return _folders(settings.manifests, settings.secrets, workers)
+    raise Misconfigured("no cluster yet")
+
+
+def _folders(manifests: Path, secrets: Path, workers: Workers) -> Place:
+    leadership = FolderLeadership(secrets)
+    objects = FolderObjects(manifests, secrets, workers, leadership)
+    return Place(objects, leadership, LogJournal(), objects.watch())
 
 
 async def _until_stopped(*works: Coroutine[Any, Any, None]) -> None:
@@ -140,7 +171,7 @@ async def _transports(installation: Installation) -> AsyncIterator[dict[str, Aio
 
 def _alive(controller: Controller) -> bool:
     """The loop has looked at the world not long ago."""
-    return SystemClock().monotonic() - controller.last_look_at < 3 * LONGEST_SLEEP_SECONDS
+    return SystemClock().monotonic() - controller.last_pass_at < 3 * LONGEST_SLEEP_SECONDS
 
 
 def _address(text: str) -> Address:

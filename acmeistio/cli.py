@@ -48,14 +48,25 @@ def root(
 def run(
     manifests: Annotated[
         Path | None,
-        typer.Option(help="Folder of Kubernetes manifests (YAML, JSON), watched. Required."),
+        typer.Option(
+            help="Without a cluster: folder of Kubernetes manifests (YAML, JSON), watched."
+        ),
     ] = None,
     secrets: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for what is written: Secrets as manifests, PEM pairs and Envoy SDS "
-            "files, accounts, ledger. Required."
+            help="Without a cluster: folder for what is written: Secrets as manifests, PEM pairs "
+            "and Envoy SDS files, accounts, ledger."
         ),
+    ] = None,
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(help="How to reach the cluster from outside; in a pod: its ServiceAccount."),
+    ] = None,
+    context: Annotated[str | None, typer.Option(help="Which context of the kubeconfig.")] = None,
+    namespace: Annotated[
+        str | None,
+        typer.Option(help="Where acmeistio keeps accounts and ledger [istio-system]."),
     ] = None,
     issuer: Annotated[
         str | None,
@@ -86,12 +97,24 @@ def run(
         str | None,
         typer.Option(help="Secret of hosts that name none [istio-ingress-certs]."),
     ] = None,
+    secrets_granted: Annotated[
+        str | None,
+        typer.Option(
+            help="Names of the Secrets that acmeistio has the right to write, with commas "
+            "[the default Secret]; * for any in a gateway namespace of its own."
+        ),
+    ] = None,
+    mesh_config: Annotated[
+        str | None,
+        typer.Option(help="ConfigMap of the mesh, NAMESPACE/NAME [istio-system/istio]."),
+    ] = None,
     ingress_mode: Annotated[
         IngressMode | None,
-        typer.Option(help="The mesh's ingressControllerMode [STRICT]."),
+        typer.Option(help="The mesh's ingressControllerMode [as its ConfigMap says, or STRICT]."),
     ] = None,
     ingress_class: Annotated[
-        str | None, typer.Option(help="The mesh's ingressClass [istio].")
+        str | None,
+        typer.Option(help="The mesh's ingressClass [as its ConfigMap says, or istio]."),
     ] = None,
     tls_acme: Annotated[
         bool | None,
@@ -115,21 +138,25 @@ def run(
         typer.Option(help="debug, info, warning or error [info]."),
     ] = None,
 ) -> None:
-    """Keep certificates for everything declared in a folder, for ever.
+    """Keep certificates for everything declared, for ever.
 
-    An Ingress with the annotation acmeistio.io/tls: "true" in --manifests is enough: its hosts
-    get a certificate, and --secrets has it for Envoy (SDS), for any server (PEM) and as a
-    Secret manifest. Hosts must resolve to a gateway that sends
-    /.well-known/acme-challenge/ to --challenge-listen.
+    An Ingress with the annotation acmeistio.io/tls: "true" is enough: its hosts get a
+    certificate in the Secret that the ingress gateway reads. Hosts must resolve to a gateway
+    that sends /.well-known/acme-challenge/ to --challenge-listen.
 
-    Locally against Pebble: see pebble/run and pebble/demo.
+    In a cluster: deploy/install.yaml runs it with the settings of a ConfigMap. From outside,
+    with the rights of your kubeconfig: --kubeconfig FILE.
+
+    Without a cluster: --manifests has the Ingresses, and --secrets gets the certificates, for
+    Envoy (SDS), for any server (PEM) and as Secret manifests. Against Pebble on this machine:
+    pebble/run and pebble/demo.
     """
     options = dict(locals())
     try:
         settings = load_settings(options)
-        from acmeistio.app import run_embedded  # noqa: PLC0415  # so that --help is quick
+        from acmeistio import app  # noqa: PLC0415  # so that --help is quick
 
-        asyncio.run(run_embedded(settings))
+        asyncio.run(app.run(settings))
     except Misconfigured as error:
         typer.echo(f"acmeistio: {error}", err=True)
         raise typer.Exit(2) from error

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import starmap
 from typing import Protocol
 
-from acmeistio.errors import AcmeistioError, Conflict, NotLeader, Transient
+from acmeistio.errors import AcmeistioError, Conflict, Forbidden, NotLeader, Permanent, Transient
 from acmeistio.issuing import Issued, Issuing, NotIssued
 from acmeistio.looking import Looking
 from acmeistio.model import (
     CertificateSpec,
     Decision,
+    Declaration,
     Installation,
     Issue,
     Keep,
@@ -55,17 +58,29 @@ REPAIRS_AT_ONCE = 4
 
 LOOK_FAILED_SECONDS = 2.0
 LONGEST_INTERNAL_BACKOFF_SECONDS = 3600.0
-"""After a mistake of our own a target waits for the first, doubled each time up to the second."""
+LONGEST_REFUSED_BACKOFF_SECONDS = 30.0
+"""After a mistake of our own, or a write that was refused, a target waits for LOOK_FAILED_SECONDS,
+doubled each time up to one of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look at everything gave; `held` lacks the Secrets that could not be read.
+
+    `declarers` has for each target, read or not, the objects that want it, sorted.
+    """
+
+    plan: Plan
+    held: Mapping[Target, Stored | Unusable | None]
+    declarers: Mapping[Target, tuple[ObjectRef, ...]]
+    defects: tuple[Defect, ...]
 
 
 class Journal(Protocol):
     """Who is told what happens; the controller does not know how it is shown."""
 
-    def looked(self, plan: Plan) -> None:
-        """A look is done, and this is the plan."""
-
-    def defects(self, defects: tuple[Defect, ...]) -> None:
-        """These are all Defects now."""
+    def looked(self, look: Look) -> None:
+        """A look is done; these are the plan and all Defects now."""
 
     def issued(self, spec: CertificateSpec, issue: Issue, issued: Issued) -> None:
         """A certificate is in its Secret."""
@@ -118,7 +133,9 @@ class Controller:
         self._mistakes: dict[Target, int] = {}
         self._unread: dict[Target, BaseException] = {}
         self._look_seconds = 0.0
-        self.last_look_at = clock.monotonic()
+        self.last_pass_at = clock.monotonic()
+        """When the loop came round last, whatever it could see: a store that is away is no
+        reason to be started anew."""
 
     async def run(self) -> None:
         """Keep everything as declared, for ever. Raises Misconfigured, NotLeader."""
@@ -126,6 +143,7 @@ class Controller:
         following = asyncio.ensure_future(self._follow_changes())
         try:
             while not await self._loaded(term):
+                self.last_pass_at = self._clock.monotonic()
                 await self._clock.sleep(LOOK_FAILED_SECONDS)
             while self._ended_by is None:
                 await self._look_and_act(term)
@@ -164,24 +182,26 @@ class Controller:
         began = self._clock.monotonic()
         self._just_done.clear()
         try:
-            current, held = await self._look(term)
+            look = await self._look(term)
         except Transient as error:
             self._journal.failed("look", error)
             self._wake_after(LOOK_FAILED_SECONDS)
             return
-        self._act(current, held, term)
-        self._journal.looked(current)
-        self.last_look_at = self._clock.monotonic()
-        self._look_seconds = self.last_look_at - began
+        finally:
+            self.last_pass_at = self._clock.monotonic()
+        self._act(look.plan, look.held, term)
+        self._journal.looked(look)
+        self._look_seconds = self._clock.monotonic() - began
         waits = [LOOK_FAILED_SECONDS for e in self._unread.values() if isinstance(e, Transient)]
-        if current.look_again_at:
-            waits.append((current.look_again_at - self._clock.now()).total_seconds())
+        if look.plan.look_again_at:
+            waits.append((look.plan.look_again_at - self._clock.now()).total_seconds())
         if waits:
             self._wake_after(min(waits))
 
-    async def _look(self, term: Term) -> tuple[Plan, Mapping[Target, Stored | Unusable | None]]:
+    async def _look(self, term: Term) -> Look:
         declarations, defects, complete = await self._looking.declarations()
-        held = await self._held(frozenset(declaration.target for declaration in declarations))
+        declarers = _declarers(declarations)
+        held = await self._held(frozenset(declarers))
         world = World(
             declarations=declarations,
             held=held,
@@ -191,12 +211,12 @@ class Controller:
             now=self._clock.now(),
         )
         current = plan(world)
-        errors = (*self._errors.values(), *_internals(self._unread))
-        self._journal.defects(tuple(sorted({*defects, *current.defects, *errors})))
-        if complete and len(held) == len({declaration.target for declaration in declarations}):
+        errors = [*self._errors.values(), *starmap(_defect_of, self._unread.items())]
+        if complete and held.keys() == declarers.keys():
             self._forget_undeclared(frozenset(current.specs))
             await self._tidy(current, term)
-        return current, held
+        found = tuple(sorted({*defects, *current.defects, *filter(None, errors)}))
+        return Look(current, held, declarers, found)
 
     async def _held(self, targets: frozenset[Target]) -> dict[Target, Stored | Unusable | None]:
         """What each target Secret holds.
@@ -209,7 +229,8 @@ class Controller:
         for target, found in zip(ordered, read, strict=True):
             if isinstance(found, BaseException):
                 self._unread[target] = found
-                self._journal.failed(f"reading Secret {target}", found)
+                if not isinstance(found, Forbidden):
+                    self._journal.failed(f"reading Secret {target}", found)
             else:
                 held[target] = found
         return held
@@ -269,12 +290,18 @@ class Controller:
             raise
         except Exception as error:  # noqa: BLE001  # a bulkhead: the rest goes on
             self._journal.failed(f"Secret {target}", error)
-            pause = LOOK_FAILED_SECONDS
-            if not isinstance(error, AcmeistioError):
-                self._errors[target] = _internal(target.ref, error)
-                mistakes = self._mistakes[target] = self._mistakes.get(target, 0) + 1
-                pause = min(pause * 2.0 ** min(mistakes, 16), LONGEST_INTERNAL_BACKOFF_SECONDS)
-            await self._clock.sleep(pause)
+            await self._clock.sleep(self._pause_after(target, error))
+
+    def _pause_after(self, target: Target, error: Exception) -> float:
+        """Seconds until a target is tried again; what does not pass by itself is a Defect."""
+        found = _defect_of(target, error)
+        if found is None:
+            return LOOK_FAILED_SECONDS
+        self._errors[target] = found
+        mistakes = self._mistakes[target] = self._mistakes.get(target, 0) + 1
+        expected = isinstance(error, AcmeistioError)
+        longest = LONGEST_REFUSED_BACKOFF_SECONDS if expected else LONGEST_INTERNAL_BACKOFF_SECONDS
+        return min(LOOK_FAILED_SECONDS * 2.0 ** min(mistakes, 16), longest)
 
     async def _pursue(
         self,
@@ -350,11 +377,22 @@ class Controller:
         self._wake.clear()
 
 
-def _internals(unread: Mapping[Target, BaseException]) -> Iterator[Defect]:
-    """A Defect for each Secret that a mistake of ours kept from being read."""
-    for target, error in unread.items():
-        if not isinstance(error, AcmeistioError):
-            yield _internal(target.ref, error)
+def _declarers(declarations: Iterable[Declaration]) -> dict[Target, tuple[ObjectRef, ...]]:
+    """Which objects want each target."""
+    found: dict[Target, set[ObjectRef]] = {}
+    for declaration in declarations:
+        found.setdefault(declaration.target, set()).add(declaration.source)
+    return {target: tuple(sorted(refs)) for target, refs in found.items()}
+
+
+def _defect_of(target: Target, error: BaseException) -> Defect | None:
+    """What kept a Secret from being read or written, None for what passes by itself."""
+    if isinstance(error, Forbidden | Permanent):
+        facts = {"name": target.name, "namespace": target.namespace}
+        return defect(Reason.SecretForbidden, target.ref, why=error, **facts)
+    if isinstance(error, AcmeistioError):
+        return None
+    return _internal(target.ref, error)
 
 
 def _internal(ref: ObjectRef, error: BaseException) -> Defect:

@@ -30,6 +30,13 @@ class Transient(AcmeistioError):
         self.pauses_issuer = pauses_issuer
 
 
+class Forbidden(Transient):
+    """The API server refuses a request to this identity; it succeeds once the right is given.
+
+    The message says verb, resource and name, as the API server does.
+    """
+
+
 class Permanent(AcmeistioError):
     """Repeating the same request can't succeed: spec or settings must change first.
 

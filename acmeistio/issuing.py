@@ -17,7 +17,7 @@ from acmeistio.accounts import Accounts
 from acmeistio.acme.order import NamesFailed, OrderGone, Ordering, OrderState
 from acmeistio.acme.session import ProblemResponse, Session, Signer
 from acmeistio.acme.solver import Solver
-from acmeistio.errors import Conflict, Misconfigured, Permanent, Transient
+from acmeistio.errors import Conflict, Forbidden, Misconfigured, Permanent, Transient
 from acmeistio.model import CertificateSpec, Issue, Issuer, KeyType, Marks
 from acmeistio.pki import Bundle, Unfit, checked_bundle, csr_der
 from acmeistio.planning import backoff
@@ -212,6 +212,8 @@ class Issuing:
         while True:
             try:
                 return await self._secrets.write(spec, bundle, facts, term)
+            except Forbidden:
+                raise  # a right is missing, which takes somebody's hand: the order stays open
             except Transient:
                 await self._clock.sleep(STORE_RETRY_SECONDS)
 

@@ -127,7 +127,9 @@ class IngressMode(StrEnum):
 class Installation:
     """What this installation says and every source needs.
 
-    Secrets of Ingresses lie in `gateway_namespace`, where the gateway pods read them.
+    Secrets of Ingresses lie in `gateway_namespace`, where the gateway pods read them; of these
+    acmeistio may read and write `secrets_granted` (None: any). `mesh_config` is the ConfigMap that
+    has Istio's own word on mode and class (None: the values here are it).
     """
 
     issuers: Mapping[str, Issuer]
@@ -136,7 +138,22 @@ class Installation:
     default_secret: str = "istio-ingress-certs"
     ingress_mode: IngressMode = IngressMode.STRICT
     ingress_class: str = "istio"
+    mesh_config: ObjectRef | None = None
+    secrets_granted: frozenset[str] | None = None
     honours_tls_acme: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that users should see at their object; `reason` is CamelCase, `note` for humans.
+
+    `warns` is true where something is not as they want it.
+    """
+
+    regarding: ObjectRef
+    reason: str
+    note: str
+    warns: bool = False
 
 
 @dataclass(frozen=True, slots=True)

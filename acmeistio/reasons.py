@@ -88,6 +88,11 @@ class Reason(Enum):
         "Secret name {name} is kept for acmeistio's own objects and files",
         "Use a name that does not begin with acmeistio- nor end in .yaml or .json.",
     )
+    SecretNotGranted = _error(
+        "this installation may not write Secret {target}; it may write {granted}",
+        "Name one of those, or grant this one: add {name} to ACMEISTIO_SECRETS_GRANTED and to "
+        "the Role and the policy beside it (deploy/install.yaml).",
+    )
     TLSEntryWithoutSecret = _warning(
         "spec.tls[{index}] names no secretName; Istio skips such an entry, so port 443 stays "
         "closed for its hosts although the certificate goes to Secret {target}",
@@ -114,6 +119,25 @@ class Reason(Enum):
     DuplicateManifest = _error(
         "{object} stands in another file too, and {winner} is used",
         "Remove it from one of the files.",
+    )
+    # What the cluster lets be read
+    KindUnlistable = _error(
+        "objects of kind {kind} can't be listed: {why}; what they declared before stays in force",
+        "Give the ServiceAccount of acmeistio the rights of deploy/install.yaml.",
+    )
+    MeshConfigMissing = _warning(
+        "there is no such ConfigMap, so Istio's defaults are taken for its Ingress class and mode",
+        "Name the mesh's ConfigMap in ACMEISTIO_MESH_CONFIG, or set ACMEISTIO_INGRESS_CLASS "
+        "and ACMEISTIO_INGRESS_MODE.",
+    )
+    MeshConfigUnreadable = _error(
+        "the mesh configuration can't be read: {why}; what it said before stays in force",
+        "Correct the ConfigMap, or set ACMEISTIO_INGRESS_CLASS and ACMEISTIO_INGRESS_MODE.",
+    )
+    SecretForbidden = _error(
+        "the API server keeps the Secret from acmeistio: {why}",
+        "Add {name} to the Role of acmeistio's ServiceAccount in namespace {namespace}, or take "
+        "it out of ACMEISTIO_SECRETS_GRANTED.",
     )
     # What is found in the target Secret
     SecretNotManaged = _error(

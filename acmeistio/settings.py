@@ -14,14 +14,16 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from acmeistio.errors import Misconfigured
-from acmeistio.model import IngressMode, Installation, Issuer
+from acmeistio.model import IngressMode, Installation, Issuer, ObjectRef
 
 BUILT_IN_ISSUERS = {
     "letsencrypt": "https://acme-v02.api.letsencrypt.org/directory",
     "letsencrypt-staging": "https://acme-staging-v02.api.letsencrypt.org/directory",
 }
 
+MESH_NAMESPACE = "istio-system"
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+ANY_SECRET = "*"
 SECRET_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 
 
@@ -46,13 +48,25 @@ def _listen(text: str) -> str:
     return f"{host.strip('[]')}:{port}"
 
 
+def _namespaced(text: str) -> str:
+    namespace, separator, name = text.partition("/")
+    if not (separator and re.match(DNS_LABEL, namespace) and re.match(SECRET_NAME, name)):
+        raise ValueError("an object is named by NAMESPACE/NAME")
+    return text
+
+
 class Settings(BaseSettings):
-    """What `acmeistio run` is told."""
+    """What `acmeistio run` is told: with folders it works on those, without in the cluster."""
 
-    model_config = SettingsConfigDict(env_prefix="ACMEISTIO_", extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="ACMEISTIO_", env_ignore_empty=True, extra="forbid"
+    )
 
-    manifests: Path
-    secrets: Path
+    manifests: Path | None = None
+    secrets: Path | None = None
+    kubeconfig: Path | None = None
+    context: str | None = None
+    namespace: Annotated[str, Field(pattern=DNS_LABEL)] = "istio-system"
     issuer: Annotated[str, Field(pattern=DNS_LABEL)]
     directory: Annotated[str | None, AfterValidator(_https)] = None
     ca_bundle: Path | None = None
@@ -62,8 +76,10 @@ class Settings(BaseSettings):
     default_secret: Annotated[str, Field(pattern=SECRET_NAME, max_length=253)] = (
         "istio-ingress-certs"
     )
-    ingress_mode: IngressMode = IngressMode.STRICT
-    ingress_class: str = "istio"
+    secrets_granted: str | None = None
+    mesh_config: Annotated[str, AfterValidator(_namespaced)] = "istio-system/istio"
+    ingress_mode: IngressMode | None = None
+    ingress_class: str | None = None
     tls_acme: bool = False
     challenge_listen: Annotated[str, AfterValidator(_listen)] = ":8080"
     admin_listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:9090"
@@ -79,10 +95,22 @@ class Settings(BaseSettings):
                 f"issuer {self.issuer} is not built in (built in: {known}); "
                 "say where its ACME directory is with --directory"
             )
-        if not self.manifests.is_dir():
-            raise ValueError(f"the manifests folder {self.manifests} does not exist")
         if self.default_secret.startswith("acmeistio-"):
             raise ValueError("--default-secret: names that begin with acmeistio- are acmeistio's")
+        if (self.manifests is None) != (self.secrets is None):
+            raise ValueError(
+                "--manifests and --secrets go together; without them acmeistio works in the cluster"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _separate_folders(self) -> Settings:
+        if self.manifests is None or self.secrets is None:
+            return self
+        if self.kubeconfig:
+            raise ValueError("--kubeconfig is of no use beside --manifests and --secrets")
+        if not self.manifests.is_dir():
+            raise ValueError(f"the manifests folder {self.manifests} does not exist")
         manifests, secrets = self.manifests.resolve(), self.secrets.resolve()
         if manifests.is_relative_to(secrets) or secrets.is_relative_to(manifests):
             raise ValueError(
@@ -90,6 +118,45 @@ class Settings(BaseSettings):
                 "what is read and what is written need folders of their own"
             )
         return self
+
+    @model_validator(mode="after")
+    def _bounded_rights(self) -> Settings:
+        if self.secrets_granted == ANY_SECRET and self.gateway_namespace == MESH_NAMESPACE:
+            raise ValueError(
+                f"--secrets-granted '*' would read every Secret of {MESH_NAMESPACE}, where the "
+                "mesh's CA keeps its key; name the Secrets, or give the gateway its own namespace"
+            )
+        granted = self._granted
+        if granted is not None and self.default_secret not in granted:
+            raise ValueError(
+                f"--secrets-granted {self.secrets_granted} lacks the default Secret "
+                f"{self.default_secret}"
+            )
+        return self
+
+    @property
+    def embedded(self) -> bool:
+        """Whether it works on folders and not in a cluster."""
+        return self.manifests is not None
+
+    @property
+    def state_namespace(self) -> str:
+        """Where accounts, ledger and pending keys lie."""
+        return self.gateway_namespace if self.embedded else self.namespace
+
+    @property
+    def _granted(self) -> frozenset[str] | None:
+        if self.embedded or self.secrets_granted == ANY_SECRET:
+            return None
+        return frozenset(re.split(r"[,\s]+", (self.secrets_granted or self.default_secret).strip()))
+
+    @property
+    def _mesh_config(self) -> ObjectRef | None:
+        """The mesh's own word counts where the settings have none."""
+        if self.embedded or self.ingress_mode or self.ingress_class:
+            return None
+        namespace, _, name = self.mesh_config.partition("/")
+        return ObjectRef("ConfigMap", namespace, name)
 
     @property
     def installation(self) -> Installation:
@@ -107,8 +174,10 @@ class Settings(BaseSettings):
             default_issuer=self.issuer,
             gateway_namespace=self.gateway_namespace,
             default_secret=self.default_secret,
-            ingress_mode=self.ingress_mode,
-            ingress_class=self.ingress_class,
+            ingress_mode=self.ingress_mode or IngressMode.STRICT,
+            ingress_class=self.ingress_class or "istio",
+            mesh_config=self._mesh_config,
+            secrets_granted=self._granted,
             honours_tls_acme=self.tls_acme,
         )
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from acmeistio.model import Installation, KeyType, ObjectRef
+from acmeistio.model import Installation, KeyType, ObjectRef, Target
 from acmeistio.names import DnsName, InvalidName, IpAddress, parse_name
 from acmeistio.reasons import Defect, Reason, defect
 
@@ -103,6 +103,19 @@ def is_secret_name(text: str) -> bool:
 def is_reserved(secret_name: str) -> bool:
     """Whether a Secret of this name could be mistaken for acmeistio's own objects or files."""
     return secret_name.startswith("acmeistio-") or secret_name.endswith((".yaml", ".json"))
+
+
+def target_defect(ref: ObjectRef, target: Target, installation: Installation) -> Defect | None:
+    """Why a certificate can't be written into the Secret that an object names, None if it can."""
+    if not is_secret_name(target.name):
+        return defect(Reason.InvalidSecretName, ref, name=f'"{target.name}"')
+    if is_reserved(target.name):
+        return defect(Reason.SecretNameReserved, ref, name=f'"{target.name}"')
+    granted = installation.secrets_granted
+    if granted is not None and target.name not in granted:
+        facts = {"target": target, "name": target.name, "granted": ", ".join(sorted(granted))}
+        return defect(Reason.SecretNotGranted, ref, **facts)
+    return None
 
 
 def _asks(annotations: Mapping[str, str], installation: Installation) -> bool:

@@ -14,7 +14,7 @@ from acmeistio.model import Declaration, IngressMode, Installation, ObjectRef, T
 from acmeistio.names import DnsName
 from acmeistio.reasons import Defect, Reason, defect
 from acmeistio.sources import Found, untrusted
-from acmeistio.sources.annotations import Wish, is_reserved, is_secret_name, parse_names, read_wish
+from acmeistio.sources.annotations import Wish, parse_names, read_wish, target_defect
 
 CLASS_ANNOTATION = "kubernetes.io/ingress.class"
 ISTIO_CONTROLLER = "istio.io/ingress-controller"
@@ -85,7 +85,8 @@ def _listed(
         ambiguous = defect(Reason.AmbiguousSecretName, ref, secrets=", ".join(secrets))
         return Found(defects=(ambiguous,))
     name = wish.secret_name or (secrets[0] if secrets else installation.default_secret)
-    return _declared(ingress, ref, wish, Target(installation.gateway_namespace, name), wish.domains)
+    target = Target(installation.gateway_namespace, name)
+    return _declared(ingress, ref, wish, target, wish.domains, installation)
 
 
 def _own_hosts(
@@ -115,7 +116,7 @@ def _entry(
     names, defects = parse_names(ref, entry.hosts or _rule_hosts(ingress))
     if not names:
         return Found(defects=defects)
-    found = _declared(ingress, ref, wish, target, names)
+    found = _declared(ingress, ref, wish, target, names, installation)
     return Found(found.declarations, (*defects, *_warnings(ref, entry, target), *found.defects))
 
 
@@ -135,11 +136,11 @@ def _declared(
     wish: Wish,
     target: Target,
     names: tuple[DnsName, ...] | None,
+    installation: Installation,
 ) -> Found:
-    if not is_secret_name(target.name):
-        return Found(defects=(defect(Reason.InvalidSecretName, ref, name=f'"{target.name}"'),))
-    if is_reserved(target.name):
-        return Found(defects=(defect(Reason.SecretNameReserved, ref, name=f'"{target.name}"'),))
+    refused = target_defect(ref, target, installation)
+    if refused:
+        return Found(defects=(refused,))
     declared = Declaration(
         source=ref,
         created_at=untrusted.created_at(ingress),

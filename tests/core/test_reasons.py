@@ -20,8 +20,9 @@ SOURCES = sorted(Path(acmeistio.__file__).parent.rglob("*.py"))
 MADE_ELSEWHERE = {
     "ManifestUnreadable": {"why"},
     "DuplicateManifest": {"object", "winner"},
+    "KindUnlistable": {"kind", "why"},
 }
-"""Codes that local/ sends as Troubles: it may not know reasons.py (import-linter)."""
+"""Codes that local/ and kube/ send as Troubles: they may not know reasons.py (import-linter)."""
 
 
 def placeholders(reason: Reason) -> set[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from acmeistio.errors import Misconfigured
-from acmeistio.model import IngressMode, Installation, Issuer
+from acmeistio.model import IngressMode, Installation, Issuer, ObjectRef
 from acmeistio.settings import LogFormat, Settings, load_settings
 
 
@@ -127,6 +127,9 @@ def test_environment_and_options(options: dict[str, Any], monkeypatch: pytest.Mo
         ("default_secret", "x" * 254),
         ("default_secret", "good\n"),
         ("ingress_mode", "strict"),
+        ("namespace", "Istio"),
+        ("mesh_config", "istio"),
+        ("mesh_config", "a/b/c"),
         ("challenge_listen", "8080"),
         ("challenge_listen", ":"),
         ("challenge_listen", ":http"),
@@ -154,22 +157,95 @@ def test_each_mistake(options: dict[str, Any], option: str, value: object) -> No
     assert "invalid literal" not in message
 
 
-@pytest.mark.parametrize("option", ["manifests", "secrets", "issuer"])
-def test_what_is_missing(options: dict[str, Any], option: str) -> None:
+def test_what_is_missing(options: dict[str, Any]) -> None:
     """A missing option is named, with the variable that would do too."""
-    del options[option]
+    del options["issuer"]
     with pytest.raises(Misconfigured) as caught:
         load_settings(options)
-    assert str(caught.value) == f"--{option} is missing (or ACMEISTIO_{option.upper()})"
+    assert str(caught.value) == "--issuer is missing (or ACMEISTIO_ISSUER)"
+
+
+@pytest.mark.parametrize("option", ["manifests", "secrets"])
+def test_folders_go_together(options: dict[str, Any], option: str) -> None:
+    """One alone is neither the embedded default nor the cluster."""
+    del options[option]
+    with pytest.raises(Misconfigured, match="--manifests and --secrets go together"):
+        load_settings(options)
+
+
+def test_a_kubeconfig_beside_folders_is_a_mistake(options: dict[str, Any], tmp_path: Path) -> None:
+    """Whoever says both does not know where it will work."""
+    with pytest.raises(Misconfigured, match="--kubeconfig is of no use beside"):
+        load_settings({**options, "kubeconfig": tmp_path / "config"})
+
+
+def test_without_folders_it_works_in_the_cluster() -> None:
+    """An issuer is enough; the mesh says class and mode, and one Secret is granted."""
+    settings = load_settings({"issuer": "letsencrypt"})
+    assert (settings.embedded, settings.state_namespace) == (False, "istio-system")
+    installation = settings.installation
+    assert installation.mesh_config == ObjectRef("ConfigMap", "istio-system", "istio")
+    assert installation.secrets_granted == {"istio-ingress-certs"}
+
+
+def test_with_folders_every_secret_is_granted(options: dict[str, Any]) -> None:
+    """They are the user's own, and there is no mesh to ask."""
+    installation = load_settings(options).installation
+    assert installation.secrets_granted is None
+    assert installation.mesh_config is None
+
+
+def test_state_and_gateway_may_lie_apart() -> None:
+    """Accounts and ledger in a namespace of acmeistio's, Secrets where the gateway is."""
+    settings = load_settings(
+        {"issuer": "letsencrypt", "namespace": "acmeistio", "gateway_namespace": "edge"}
+    )
+    assert settings.state_namespace == "acmeistio"
+    assert settings.installation.gateway_namespace == "edge"
+
+
+@pytest.mark.parametrize("text", ["a,istio-ingress-certs", " a , istio-ingress-certs "])
+def test_secrets_are_granted_by_name(text: str) -> None:
+    """With commas, and the default one is among them."""
+    installation = load_settings({"issuer": "letsencrypt", "secrets_granted": text}).installation
+    assert installation.secrets_granted == {"a", "istio-ingress-certs"}
+
+
+def test_the_default_secret_must_be_granted() -> None:
+    """Else every plain Ingress would end in a Defect."""
+    with pytest.raises(Misconfigured, match="lacks the default Secret istio-ingress-certs"):
+        load_settings({"issuer": "letsencrypt", "secrets_granted": "a, b"})
+
+
+def test_any_secret_only_in_a_gateway_namespace_of_its_own() -> None:
+    """In istio-system lies the key of the mesh's CA (DESIGN §5, Who may ask for what)."""
+    any_secret = {"issuer": "letsencrypt", "secrets_granted": "*"}
+    with pytest.raises(Misconfigured, match="key"):
+        load_settings(any_secret)
+    settings = load_settings({**any_secret, "gateway_namespace": "edge"})
+    assert settings.installation.secrets_granted is None
+
+
+@pytest.mark.parametrize("told", [{"ingress_class": "edge"}, {"ingress_mode": "OFF"}])
+def test_settings_beat_the_mesh(told: dict[str, str]) -> None:
+    """Where one is told the ConfigMap is not asked."""
+    installation = load_settings({"issuer": "letsencrypt", **told}).installation
+    assert installation.mesh_config is None
+
+
+def test_an_empty_variable_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ConfigMap with EMAIL: "" is how settings are shown that are not set."""
+    monkeypatch.setenv("ACMEISTIO_EMAIL", "")
+    assert load_settings({"issuer": "letsencrypt"}).email is None
 
 
 def test_all_mistakes_at_once(options: dict[str, Any]) -> None:
     """All mistakes are reported at once (settings.py)."""
-    del options["secrets"]
+    del options["issuer"]
     with pytest.raises(Misconfigured) as caught:
         load_settings({**options, "log_level": "loud", "concurrent_orders": 0})
     message = str(caught.value)
-    for option in ("--secrets", "--log-level", "--concurrent-orders"):
+    for option in ("--issuer", "--log-level", "--concurrent-orders"):
         assert option in message
 
 
@@ -222,5 +298,6 @@ def test_every_setting_is_covered(options: dict[str, Any]) -> None:
     assert set(Settings.model_fields) == {
         *("manifests", "secrets", "issuer", "directory", "ca_bundle", "email", "profile"),
         *("gateway_namespace", "default_secret", "ingress_mode", "ingress_class", "tls_acme"),
+        *("kubeconfig", "context", "namespace", "secrets_granted", "mesh_config"),
         *("challenge_listen", "admin_listen", "concurrent_orders", "log_format", "log_level"),
     }

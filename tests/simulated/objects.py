@@ -4,6 +4,7 @@
     objects = SimulatedObjects(store, leadership)      # what one process sees and writes
     store.put(manifest); store.edit(…); store.delete(…)     # somebody else: users, other programs
     objects.unreachable = lambda call: call.kind == "Secret"    # those calls raise Transient
+    objects.refused = lambda call: call.method == "create"      # those raise Forbidden
 
 It passes the suite that FolderObjects passes (tests/contract/test_objects.py).
 """
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
 
-from acmeistio.errors import Conflict, NotLeader, Transient
+from acmeistio.errors import Conflict, Forbidden, NotLeader, Transient
 from acmeistio.ports import Leadership, Listing, Manifest, Term, Trouble
 
 Key = tuple[str, str, str]
@@ -124,6 +125,7 @@ class SimulatedObjects:
     def __init__(self, store: ObjectStore, leadership: Leadership) -> None:
         self.news = asyncio.Event()
         self.unreachable: Callable[[Call], bool] = _nothing
+        self.refused: Callable[[Call], bool] = _nothing
         self.writes: list[Call] = []
         """What was written through here, refused writes left out."""
         self._store = store
@@ -177,6 +179,8 @@ class SimulatedObjects:
         await asyncio.sleep(0)
         if self.unreachable(call):
             raise Transient(f"{call}: the store can't be reached")
+        if self.refused(call):
+            raise Forbidden(f"{call}: there is no right to do that")
 
 
 def _version(manifest: Manifest) -> Any:

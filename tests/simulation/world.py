@@ -16,7 +16,7 @@ from random import Random
 from typing import Any, Self
 
 from acmeistio.app import assemble
-from acmeistio.controller import Controller
+from acmeistio.controller import Controller, Look
 from acmeistio.issuing import Issued, NotIssued
 from acmeistio.model import (
     CertificateSpec,
@@ -83,14 +83,11 @@ class RecordingJournal:
     )
     failed_parts: list[tuple[str, BaseException]] = field(default_factory=list)
 
-    def looked(self, plan: Plan) -> None:
+    def looked(self, look: Look) -> None:
         """See Journal.looked."""
         self.looks += 1
-        self.last_plan = plan
-
-    def defects(self, defects: tuple[Defect, ...]) -> None:
-        """See Journal.defects."""
-        self.current_defects = defects
+        self.last_plan = look.plan
+        self.current_defects = look.defects
 
     def issued(self, spec: CertificateSpec, issue: Issue, issued: Issued) -> None:
         """See Journal.issued."""
@@ -132,7 +129,12 @@ class World:
     """What is there besides the program; enter it in virtual time."""
 
     def __init__(
-        self, options: CaOptions = BARE_CA, *, seed: int = 1, concurrent_orders: int = 8
+        self,
+        options: CaOptions = BARE_CA,
+        *,
+        seed: int = 1,
+        concurrent_orders: int = 8,
+        **installation: Any,
     ) -> None:
         self.random = Random(seed)
         self.clock = VirtualClock()
@@ -147,7 +149,7 @@ class World:
             options=options,
         )
         issuer = Issuer(ISSUER, self.ca.directory_url, email="admin@example.org")
-        self.installation = Installation({ISSUER: issuer}, ISSUER)
+        self.installation = Installation({ISSUER: issuer}, ISSUER, **installation)
         self.process: Process | None = None
         self.concurrent_orders = concurrent_orders
 
@@ -169,6 +171,7 @@ class World:
         journal = RecordingJournal()
         controller = assemble(
             installation=self.installation,
+            state_namespace=NAMESPACE,
             https={ISSUER: WiredHttp(wire, self.ca)},
             objects=WiredObjects(wire, objects),
             leadership=leadership,

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import structlog
 
+from acmeistio.controller import Look
 from acmeistio.errors import AcmeistioError
 from acmeistio.issuing import Issued, NotIssued
 from acmeistio.model import CertificateSpec, Defer, Issue, Keep, StoreKnown, StorePlaceholder
-from acmeistio.planning.plan import Plan
 from acmeistio.reasons import Defect, Severity, plain
 from acmeistio.settings import LogFormat
+
+TOLD_AGAIN_SECONDS = 300.0
+"""The same failure of the same part is told again after this."""
 
 
 def configure(log_format: LogFormat, level: str) -> None:
@@ -50,10 +54,13 @@ class LogJournal:
         self._log = structlog.get_logger()
         self._defects: frozenset[Defect] = frozenset()
         self._looked: Mapping[str, int] = {}
+        self._failing: dict[str, tuple[str, float]] = {}
+        """The last problem of each part, and when it was told."""
 
-    def looked(self, plan: Plan) -> None:
-        """One line when what is to be done has changed."""
-        decisions = [verdict.decision for verdict in plan.verdicts.values()]
+    def looked(self, look: Look) -> None:
+        """A line for each Defect that came or went, and one when what is to be done has changed."""
+        self._tell_defects(frozenset(look.defects))
+        decisions = [verdict.decision for verdict in look.plan.verdicts.values()]
         counts = {
             "certificates": len(decisions),
             "to_do": sum(not isinstance(d, Keep | Defer) for d in decisions),
@@ -64,9 +71,7 @@ class LogJournal:
             self._looked = counts
             self._log.info("look-done", **counts)
 
-    def defects(self, defects: tuple[Defect, ...]) -> None:
-        """A line for each that is new, and for each that is gone."""
-        current = frozenset(defects)
+    def _tell_defects(self, current: frozenset[Defect]) -> None:
         for found in sorted(current - self._defects):
             log = self._log.error if found.reason.severity is Severity.ERROR else self._log.warning
             log("defect", **_fields(found), sentence=found.sentence, remedy=found.remedy)
@@ -107,9 +112,13 @@ class LogJournal:
         self._log.info(event, secret=str(spec.target))
 
     def failed(self, what: str, error: BaseException) -> None:
-        """What was not expected comes with its traceback."""
+        """What was not expected comes with its traceback; what lasts is not told at each try."""
         expected = isinstance(error, AcmeistioError | ValueError)
         problem = plain(f"{type(error).__name__}: {error}")
+        told, at = self._failing.get(what, ("", 0.0))
+        if told == problem and time.monotonic() - at < TOLD_AGAIN_SECONDS:
+            return
+        self._failing[what] = (problem, time.monotonic())
         self._log.error("failed", what=what, problem=problem, exc_info=None if expected else error)
 
 
