@@ -20,16 +20,14 @@ from acmeistio.model import (
     CertificateSpec,
     Decision,
     Declaration,
+    Held,
     Installation,
     Issue,
     Keep,
-    Marks,
     ObjectRef,
-    Stored,
     StoreKnown,
     StorePlaceholder,
     Target,
-    Unusable,
 )
 from acmeistio.pki import placeholder
 from acmeistio.planning.decide import Situation, decide
@@ -71,7 +69,7 @@ class Look:
     """
 
     plan: Plan
-    held: Mapping[Target, Stored | Unusable | None]
+    held: Mapping[Target, Held]
     declarers: Mapping[Target, tuple[ObjectRef, ...]]
     defects: tuple[Defect, ...]
 
@@ -218,7 +216,7 @@ class Controller:
         found = tuple(sorted({*defects, *current.defects, *filter(None, errors)}))
         return Look(current, held, declarers, found)
 
-    async def _held(self, targets: frozenset[Target]) -> dict[Target, Stored | Unusable | None]:
+    async def _held(self, targets: frozenset[Target]) -> dict[Target, Held]:
         """What each target Secret holds.
 
         Unknown is not absent: what can't be read now is not in the world, nor in the plan.
@@ -256,9 +254,7 @@ class Controller:
             )
             await self._retain_keys(term)
 
-    def _act(
-        self, current: Plan, held: Mapping[Target, Stored | Unusable | None], term: Term
-    ) -> None:
+    def _act(self, current: Plan, held: Mapping[Target, Held], term: Term) -> None:
         """Start what is to be done, one thing at a time per target."""
         for target, verdict in current.verdicts.items():
             if target in self._working or target in self._just_done:
@@ -307,18 +303,18 @@ class Controller:
         self,
         spec: CertificateSpec,
         decision: Decision,
-        held: Stored | Unusable | None,
+        held: Held,
         term: Term,
     ) -> None:
         """Do what was decided for a target; after a repair, what is then to be done."""
         if isinstance(decision, StoreKnown | StorePlaceholder):
-            await self._put_right(spec, decision, term)
+            await self._put_right(spec, decision, held, term)
             held = await self._secrets.read(spec.target)
             decision = self._decided(spec, held)
         if isinstance(decision, Issue):
-            await self._issue(spec, decision, held.marks if held else Marks(), term)
+            await self._issue(spec, decision, held, term)
 
-    def _decided(self, spec: CertificateSpec, held: Stored | Unusable | None) -> Decision:
+    def _decided(self, spec: CertificateSpec, held: Held) -> Decision:
         situation = Situation(
             spec=spec,
             issuer=self._installation.issuers[spec.issuer],
@@ -330,19 +326,24 @@ class Controller:
         return decide(situation).decision
 
     async def _put_right(
-        self, spec: CertificateSpec, decision: StoreKnown | StorePlaceholder, term: Term
+        self,
+        spec: CertificateSpec,
+        decision: StoreKnown | StorePlaceholder,
+        held: Held,
+        term: Term,
     ) -> None:
         async with self._repairs:
             if isinstance(decision, StoreKnown):
                 known = self._remembered[spec.target]
-                await self._secrets.write(spec, known.bundle, known.facts, term)
+                bundle, facts = known.bundle, known.facts
             else:
-                pair = placeholder(spec.names, self._clock.now())
-                await self._secrets.write(spec, pair, placeholder_facts(spec, pair), term)
+                bundle = placeholder(spec.names, self._clock.now())
+                facts = placeholder_facts(spec, bundle)
+            await self._secrets.write(spec, bundle, facts, term, instead_of=held)
         self._journal.stored(spec, decision)
 
-    async def _issue(self, spec: CertificateSpec, issue: Issue, marks: Marks, term: Term) -> None:
-        outcome = await self._issuing.carry_out(spec, issue, marks, term)
+    async def _issue(self, spec: CertificateSpec, issue: Issue, held: Held, term: Term) -> None:
+        outcome = await self._issuing.carry_out(spec, issue, held, term)
         if isinstance(outcome, Issued):
             self._remembered[spec.target] = outcome
             self._journal.issued(spec, issue, outcome)

@@ -18,7 +18,7 @@ from acmeistio.acme.order import NamesFailed, OrderGone, Ordering, OrderState
 from acmeistio.acme.session import ProblemResponse, Session, Signer
 from acmeistio.acme.solver import Solver
 from acmeistio.errors import Conflict, Forbidden, Misconfigured, Permanent, Transient
-from acmeistio.model import CertificateSpec, Issue, Issuer, KeyType, Marks
+from acmeistio.model import CertificateSpec, Held, Issue, Issuer, KeyType, Marks
 from acmeistio.pki import Bundle, Unfit, checked_bundle, csr_der
 from acmeistio.planning import backoff
 from acmeistio.planning.decide import armed_by
@@ -78,14 +78,15 @@ class Issuing:
         self._slots = asyncio.Semaphore(concurrent_orders)
 
     async def carry_out(
-        self, spec: CertificateSpec, issue: Issue, marks: Marks, term: Term
+        self, spec: CertificateSpec, issue: Issue, held: Held, term: Term
     ) -> Issued | NotIssued:
         """Get and store the certificate, or write down why not and when to try again.
 
-        `marks` are those of the Secret as the decision saw it. Raises NotLeader.
+        `held` is the Secret as the decision saw it. Raises NotLeader.
         """
+        marks = held.marks if held else Marks()
         try:
-            return await self._issue(spec, issue, marks, term)
+            return await self._issue(spec, issue, held, term)
         except NamesFailed as error:
             await self._names_failed(spec, marks, error, term)
             return NotIssued(str(error))
@@ -96,13 +97,14 @@ class Issuing:
             await self._refused(spec, marks, error, term)
             return NotIssued(str(error))
 
-    async def _issue(self, spec: CertificateSpec, issue: Issue, marks: Marks, term: Term) -> Issued:
+    async def _issue(self, spec: CertificateSpec, issue: Issue, held: Held, term: Term) -> Issued:
         issuer = self._issuers[spec.issuer]
         async with self._slots:
             self._require_unpaused(issuer)
             url, bundle = await self._obtain_known(spec, issue, issuer, term)
-        facts = issued_facts(spec, bundle, issuer, marks.renew_requested_at)
-        await self._store(spec, bundle, facts, term)
+        renewed_for = held.marks.renew_requested_at if held else None
+        facts = issued_facts(spec, bundle, issuer, renewed_for)
+        await self._store(spec, bundle, facts, held, term)
         names = bundle.leaf.names
         await asyncio.gather(
             self._write_down(lambda ledger: ledger.issued(spec.target, issuer.name, names), term),
@@ -207,11 +209,12 @@ class Issuing:
         spec: CertificateSpec,
         bundle: Bundle,
         facts: Mapping[str, str | None],
+        held: Held,
         term: Term,
     ) -> None:
         while True:
             try:
-                return await self._secrets.write(spec, bundle, facts, term)
+                return await self._secrets.write(spec, bundle, facts, term, instead_of=held)
             except Forbidden:
                 raise  # a right is missing, which takes somebody's hand: the order stays open
             except Transient:

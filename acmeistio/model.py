@@ -198,6 +198,15 @@ class Unusable:
     marks: Marks
 
 
+Held = Stored | Unusable | None
+"""What a target Secret holds; None where it does not exist."""
+
+
+def is_by_hand(held: Held) -> bool:
+    """Whether a usable pair is another than the one acmeistio wrote."""
+    return isinstance(held, Stored) and held.marks.written_sha256 != held.leaf.sha256
+
+
 class IssueReason(StrEnum):
     """Why a certificate is ordered; shown to users and used as a label."""
 

@@ -19,6 +19,7 @@ from acmeistio.model import (
     CertificateSpec,
     Decision,
     Defer,
+    Held,
     Issue,
     Issuer,
     IssueReason,
@@ -29,6 +30,7 @@ from acmeistio.model import (
     StoreKnown,
     StorePlaceholder,
     Unusable,
+    is_by_hand,
 )
 from acmeistio.names import DnsName, covers
 from acmeistio.planning.ledger import Failure, Ledger
@@ -51,7 +53,7 @@ class Situation:
 
     spec: CertificateSpec
     issuer: Issuer
-    held: Stored | Unusable | None
+    held: Held
     remembers: bool
     ledger: Ledger
     now: datetime
@@ -109,7 +111,7 @@ def name_failures(
 
 def is_placeholder(held: Stored) -> bool:
     """Whether the pair is ours to keep a listener open, and not one put in its stead by hand."""
-    return held.marks.placeholder and not _by_hand(held)
+    return held.marks.placeholder and not is_by_hand(held)
 
 
 def _put_right(situation: Situation) -> Decision | None:
@@ -169,7 +171,7 @@ def _changed(situation: Situation, held: Stored) -> IssueReason | None:
                 (IssueReason.PROFILE_CHANGED, marks.profile != spec.profile),
                 (IssueReason.KEY_TYPE_CHANGED, leaf.key_type != spec.key_type),
             )
-            if holds and (reason is IssueReason.RENEWAL_REQUESTED or not _by_hand(held))
+            if holds and (reason is IssueReason.RENEWAL_REQUESTED or not is_by_hand(held))
         ),
         None,
     )
@@ -231,7 +233,7 @@ def _held_defects(situation: Situation) -> tuple[Defect, ...]:
     held, ref = situation.held, situation.spec.target.ref
     if isinstance(held, Unusable):
         return (defect(Reason.SecretUnusable, ref, why=held.why),)
-    if isinstance(held, Stored) and _by_hand(held):
+    if isinstance(held, Stored) and is_by_hand(held):
         due = _text(renew_at(held.leaf))
         return (defect(Reason.CertificateReplacedByHand, ref, renew_at=due),)
     return ()
@@ -263,10 +265,6 @@ def _target_defect(ref: ObjectRef, failure: Failure) -> Defect:
     if not failure.costly:
         return defect(Reason.OrderDelayed, ref, **facts)
     return defect(Reason.OrderRefused, ref, **facts)
-
-
-def _by_hand(held: Stored) -> bool:
-    return held.marks.written_sha256 != held.leaf.sha256
 
 
 def _marks(situation: Situation) -> Marks | None:

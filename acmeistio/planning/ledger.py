@@ -126,12 +126,13 @@ class Ledger:
         """Without what concerns names and targets that nobody declares, and past pauses.
 
         Thus a name that is removed and declared again is tried at once. A target that is
-        settled wants no order: one that is open was left by a crash after its bundle was
-        stored, and taken up later it would pass the old certificate off as a new one.
+        settled wants no order: its failures are past, and one that is open was left by a crash
+        after its bundle was stored, or was overtaken by a pair placed by hand; taken up later
+        it would pass the old certificate off as a new one.
         """
         tidy = Ledger(
             names=_without(self.names, lambda key: key not in declared),
-            targets=_without(self.targets, lambda key: key not in targets),
+            targets=_without(self.targets, lambda key: key not in targets or key in settled),
             orders=_without(self.orders, lambda key: key not in targets or key in settled),
             pauses=_without(self.pauses, lambda key: self.pauses[key].until <= now),
         )

@@ -10,11 +10,11 @@ from acmeistio.model import (
     CertificateSpec,
     Declaration,
     Defer,
+    Held,
     Installation,
     Keep,
     Stored,
     Target,
-    Unusable,
 )
 from acmeistio.planning.decide import Situation, Verdict, decide, is_placeholder
 from acmeistio.planning.ledger import Ledger
@@ -31,7 +31,7 @@ class World:
     """
 
     declarations: tuple[Declaration, ...]
-    held: Mapping[Target, Stored | Unusable | None]
+    held: Mapping[Target, Held]
     remembered: frozenset[Target]
     ledger: Ledger
     installation: Installation
@@ -89,7 +89,7 @@ def _situation(spec: CertificateSpec, world: World) -> Situation:
     )
 
 
-def _holder(held: Stored | Unusable | None) -> Holder:
+def _holder(held: Held) -> Holder:
     if held is None:
         return Holder()
     if not isinstance(held, Stored) or is_placeholder(held):

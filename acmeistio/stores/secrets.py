@@ -16,6 +16,7 @@ from typing import Any
 from acmeistio.errors import Conflict
 from acmeistio.model import (
     CertificateSpec,
+    Held,
     Issuer,
     Leaf,
     Marks,
@@ -23,6 +24,7 @@ from acmeistio.model import (
     Stored,
     Target,
     Unusable,
+    is_by_hand,
 )
 from acmeistio.pki import Bundle, Unfit, parse_pair
 from acmeistio.ports import Manifest, Objects, Term
@@ -56,12 +58,15 @@ class SecretStore:
         self._objects = objects
         self._parsed: dict[Target, tuple[str, Stored | Unusable]] = {}
 
-    async def read(self, target: Target) -> Stored | Unusable | None:
+    async def read(self, target: Target) -> Held:
         """What a target Secret holds, None when it does not exist. Raises Transient."""
         secret = await self._objects.get("Secret", target.namespace, target.name)
         if secret is None:
             self._parsed.pop(target, None)
             return None
+        return self._held(target, secret)
+
+    def _held(self, target: Target, secret: Manifest) -> Stored | Unusable:
         version = resource_version(secret)
         known = self._parsed.get(target)
         if known and known[0] == version:
@@ -71,19 +76,29 @@ class SecretStore:
         return held
 
     async def write(
-        self, spec: CertificateSpec, bundle: Bundle, facts: Mapping[str, str | None], term: Term
+        self,
+        spec: CertificateSpec,
+        bundle: Bundle,
+        facts: Mapping[str, str | None],
+        term: Term,
+        *,
+        instead_of: Held,
     ) -> None:
         """Store a bundle with what is to be remembered about it.
 
-        Raises Conflict when the Secret changed meanwhile or is not acmeistio's.
+        `instead_of` is what the Secret held when that was decided. Raises Conflict when the Secret
+        changes at this moment, is not acmeistio's, or has got another pair by hand since.
         """
         target = spec.target
         secret = await self._objects.get("Secret", target.namespace, target.name)
         if secret is None:
             await self._objects.create(_filled(_new(target), bundle, facts), term)
             return
-        if not marks_of(secret).managed:
+        held = self._held(target, secret)
+        if not held.marks.managed:
             raise Conflict(f"Secret {target} is not acmeistio's")
+        if is_by_hand(held) and _sha256(held) != _sha256(instead_of):
+            raise Conflict(f"Secret {target} was given another pair by hand meanwhile")
         await self._objects.update(_filled(secret, bundle, facts), term)
 
 
@@ -114,6 +129,10 @@ def held_by(secret: Manifest) -> Stored | Unusable:
     except Unfit as error:
         return Unusable(str(error), marks)
     return Stored(leaf, marks)
+
+
+def _sha256(held: Held) -> str | None:
+    return held.leaf.sha256 if isinstance(held, Stored) else None
 
 
 def marks_of(secret: Manifest) -> Marks:

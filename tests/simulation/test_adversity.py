@@ -432,11 +432,13 @@ async def test_a_mistake_of_ours_in_an_order_is_not_repeated_at_the_cas_cost(
         world.apply(ingress("good", WWW, secret="good"), ingress("bad", IMG, secret="cursed"))
         real = SecretStore.write
 
-        async def failing(store: SecretStore, spec: Any, bundle: Any, *rest: Any) -> None:
+        async def failing(
+            store: SecretStore, spec: Any, bundle: Any, *rest: Any, **more: Any
+        ) -> None:
             issued = rest[0]["acmeistio.io/placeholder"] is None
             if issued and spec.target.name == "cursed":
                 raise Planted("a certificate")
-            await real(store, spec, bundle, *rest)
+            await real(store, spec, bundle, *rest, **more)
 
         monkeypatch.setattr(SecretStore, "write", failing)
         world.start()

@@ -11,7 +11,10 @@ import pytest
 
 from acmeistio import controller
 from acmeistio.model import IssueReason
+from acmeistio.names import DnsName
+from acmeistio.pki import placeholder
 from acmeistio.ports import Manifest
+from acmeistio.stores.secrets import encoded
 from tests.simulated.ca import CaOptions, Profile, Resource
 from tests.simulated.system import EPOCH
 from tests.simulated.virtual_time import in_virtual_time
@@ -391,6 +394,29 @@ async def test_a_deleted_secret_is_put_right_from_memory() -> None:
         await world.until(lambda: check.certificate(world) is before, within=10)
         await world.sleep(HOUR)
         check.quiet(world, WWW, orders=1)
+
+
+@in_virtual_time
+async def test_a_pair_placed_by_hand_during_an_order_is_kept() -> None:
+    """What came of the order is not written over what somebody has put there meanwhile."""
+    pair = placeholder((DnsName(WWW),), EPOCH)
+
+    def by_hand(secret: Manifest) -> None:
+        secret["data"] = {"tls.crt": encoded(pair.chain_pem), "tls.key": encoded(pair.key_pem)}
+
+    async with World(CaOptions(issuance_delay_seconds=(5, 5))) as world:
+        world.apply(ingress("site", WWW))
+        world.start()
+        await world.until(lambda: world.ca.requests_for(Resource.FINALIZE))
+        world.store.edit("Secret", NAMESPACE, SECRET, by_hand)
+        await world.sleep(HOUR)
+        leaf = check.stored_leaf(world)
+        assert leaf
+        assert leaf.serial_number == pair.leaf.serial
+        check.orders_at_most(world, 1)
+        assert {found.code for found in world.journal.current_defects} == {
+            "CertificateReplacedByHand"
+        }
 
 
 @pytest.mark.parametrize("spoil", [None, *SPOILED])
