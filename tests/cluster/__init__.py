@@ -1,0 +1,1 @@
+"""The program in a cluster: real etcd, API server, istiod, Envoy and Pebble, without containers."""

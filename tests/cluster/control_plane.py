@@ -1,0 +1,231 @@
+"""A Kubernetes control plane without nodes: etcd and kube-apiserver as child processes.
+
+    with ControlPlane(folder) as plane:
+        plane.api.create({...})
+        kubeconfig = plane.kubeconfig(plane.token_of("istio-system", "acmeistio"))
+
+Owns their flags, certificates, credentials and the audit log. RBAC decides, as in every cluster.
+There are no controllers: nobody makes the `default` ServiceAccounts or collects garbage, and a
+namespace that is deleted stays for ever. Knows nothing of Istio.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from pebble.processes import CACHE, LOOPBACK, Child, free_ports
+from tests.cluster.api import Api
+
+READY_SECONDS = 60.0
+"""Two seconds on a quiet machine."""
+TOKEN_SECONDS = 24 * 3600
+AUDIENCE = "https://kubernetes.default.svc"
+ISTIO_AUDIENCE = "istio-ca"
+"""Of the tokens that Istio's proxies show to istiod."""
+
+_AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata"}],
+}
+
+
+class ControlPlane:
+    """etcd and kube-apiserver from `start` to `stop`, or as a context manager.
+
+    All that they write lies in `folder`, which must be empty.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.admin_token = secrets.token_hex()
+        self.api_port, self._etcd_port, self._peer_port = free_ports(3)
+        self._closing = ExitStack()
+        self._api_server: Child
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start both; return when the API server is ready."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._write_files()
+        try:
+            self._start_etcd()
+            self.start_api_server()
+            self._closing.callback(self.stop_api_server)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End both: first the API server, which will not end without etcd."""
+        self._closing.close()
+
+    def start_api_server(self) -> None:
+        """Start the API server, the first time or after `stop_api_server`, on the same port."""
+        self._api_server = Child("kube-apiserver", self._api_server_command(), log=self.log)
+        made = self.certificate.exists
+        try:
+            self._api_server.wait_until(made, "it made its certificate", seconds=READY_SECONDS)
+            self._api_server.wait_until(self.api.ready, "it was ready", seconds=READY_SECONDS)
+        except BaseException:
+            self._api_server.kill()
+            raise
+
+    def stop_api_server(self) -> None:
+        """End the API server politely. What is stored stays in etcd."""
+        self._api_server.stop()
+
+    def kill_api_server(self) -> None:
+        """End the API server as a crash would."""
+        self._api_server.kill()
+
+    @property
+    def url(self) -> str:
+        """Of the API server."""
+        return f"https://{LOOPBACK}:{self.api_port}"
+
+    @property
+    def certificate(self) -> Path:
+        """The API server's own, self-signed: by it the API server is trusted."""
+        return self.folder / "certs" / "apiserver.crt"
+
+    @property
+    def log(self) -> Path:
+        """The API server's log."""
+        return self.folder / "kube-apiserver.log"
+
+    @property
+    def api(self) -> Api:
+        """The API server for the administrator."""
+        return self.api_as(self.admin_token)
+
+    def api_as(self, token: str) -> Api:
+        """The API server for the owner of a token."""
+        return Api(self.api_port, self.certificate, token)
+
+    def token_of(
+        self, namespace: str, service_account: str, *, audiences: Iterable[str] = ()
+    ) -> str:
+        """A token of a ServiceAccount, as a pod of it has: made by the TokenRequest API."""
+        path = self.api.path("ServiceAccount", namespace, service_account)
+        spec = {"expirationSeconds": TOKEN_SECONDS, "audiences": [*audiences]}
+        answer = self.api.request("POST", f"{path}/token", {"spec": spec})
+        return str(answer["status"]["token"])
+
+    def kubeconfig(self, token: str) -> Path:
+        """A new kubeconfig file for the owner of a token."""
+        path = self.folder / f"kubeconfig-{secrets.token_hex(4)}"
+        cluster = {"server": self.url, "certificate-authority": str(self.certificate)}
+        configuration = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "bed", "cluster": cluster}],
+            "users": [{"name": "user", "user": {"token": token}}],
+            "contexts": [{"name": "bed", "context": {"cluster": "bed", "user": "user"}}],
+            "current-context": "bed",
+        }
+        path.write_text(yaml.safe_dump(configuration))
+        return path
+
+    def kubectl(self, *words: str | Path) -> str:
+        """Run kubectl as the administrator; what it has printed."""
+        command = [CACHE / "bin" / "kubectl", "--kubeconfig", self._admin_kubeconfig, *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"kubectl {' '.join(map(str, words))}: {done.stderr}")
+        return done.stdout
+
+    def audit(self, user: str) -> Iterator[dict[str, Any]]:
+        """The requests of a user, as the audit log tells of them (audit.k8s.io/v1 Event)."""
+        with self._audit_log.open() as log:
+            for line in log:
+                if line.endswith("\n") and user in line:
+                    event = json.loads(line)
+                    if event["user"]["username"] == user:
+                        yield event
+
+    @property
+    def _audit_log(self) -> Path:
+        return self.folder / "audit.log"
+
+    def _write_files(self) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        self._service_account_key.write_bytes(
+            key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+        )
+        self._tokens.write_text(f'{self.admin_token},admin,admin,"system:masters"\n')
+        self._audit_policy.write_text(json.dumps(_AUDIT_POLICY))
+        self._admin_kubeconfig = self.kubeconfig(self.admin_token)
+
+    @property
+    def _service_account_key(self) -> Path:
+        return self.folder / "service-account.key"
+
+    @property
+    def _tokens(self) -> Path:
+        return self.folder / "tokens.csv"
+
+    @property
+    def _audit_policy(self) -> Path:
+        return self.folder / "audit-policy.json"
+
+    def _start_etcd(self) -> None:
+        client, peer = (f"http://{LOOPBACK}:{port}" for port in (self._etcd_port, self._peer_port))
+        command: list[str | Path] = [
+            CACHE / "bin" / "etcd",
+            *("--data-dir", self.folder / "etcd"),
+            *("--listen-client-urls", client, "--advertise-client-urls", client),
+            *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
+            *("--initial-cluster", f"default={peer}"),
+            *("--log-level", "warn"),
+            # Its data need not outlive a power cut, and nobody else stands for election.
+            *("--unsafe-no-fsync", "--heartbeat-interval", "20", "--election-timeout", "200"),
+        ]
+        etcd = Child("etcd", command, log=self.folder / "etcd.log")
+        self._closing.callback(etcd.stop)
+        etcd.wait_for_ports(self._etcd_port)
+
+    def _api_server_command(self) -> list[str | Path]:
+        return [
+            CACHE / "bin" / "kube-apiserver",
+            *("--etcd-servers", f"http://{LOOPBACK}:{self._etcd_port}"),
+            *("--bind-address", LOOPBACK, "--secure-port", str(self.api_port)),
+            # It makes a self-signed certificate there, and finds it again when restarted.
+            *("--cert-dir", self.certificate.parent),
+            *("--service-cluster-ip-range", "10.96.0.0/16"),
+            # A loopback address can't be the endpoint of the Service `kubernetes`.
+            *("--endpoint-reconciler-type", "none"),
+            *("--authorization-mode", "RBAC"),
+            *("--token-auth-file", self._tokens),
+            *("--service-account-issuer", AUDIENCE),
+            *("--api-audiences", f"{AUDIENCE},{ISTIO_AUDIENCE}"),
+            *("--service-account-key-file", self._service_account_key),
+            *("--service-account-signing-key-file", self._service_account_key),
+            # It would wait for the `default` ServiceAccounts that a controller makes.
+            *("--disable-admission-plugins", "ServiceAccount"),
+            *("--audit-policy-file", self._audit_policy),
+            *("--audit-log-path", self._audit_log),
+        ]
