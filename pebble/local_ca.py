@@ -22,19 +22,14 @@ import urllib.request
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
-
 from pebble.processes import CACHE, LOOPBACK, Child, free_ports
+from pebble.self_signed import self_signed
 
 DAY_SECONDS = 86_400
 REQUEST_SECONDS = 10
@@ -123,7 +118,7 @@ class _Ports:
 class LocalCa:
     """Pebble with its DNS server, from `start` to `stop` or as a context manager.
 
-    Every name resolves to 127.0.0.1, and to no IPv6 address, unless `set_addresses` says
+    Every name resolves to `address`, and to no IPv6 address, unless `set_addresses` says
     otherwise. `http_port` is where http-01 is asked. Files and logs lie in `directory`, or in a
     temporary folder that `stop` removes. The directory URL is always on the one host name
     localhost: account URLs contain the name used, so a second name would be a second account.
@@ -134,11 +129,13 @@ class LocalCa:
         options: CaOptions = CaOptions(),
         *,
         http_port: int,
+        address: str = LOOPBACK,
         directory: Path | None = None,
         directory_port: int | None = None,
     ) -> None:
         self.options = options
         self.http_port = http_port
+        self.address = address
         self._directory_port = directory_port
         self._wanted_folder = directory
         self._closing = ExitStack()
@@ -227,7 +224,7 @@ class LocalCa:
         """Make a name resolve to these IPv4 and IPv6 addresses, and to no others.
 
         Pebble asks the first one only, IPv6 before IPv4. Without an IPv4 address among them
-        127.0.0.1 remains; a name without any address is what `servfail` comes closest to.
+        `address` remains; a name without any address is what `servfail` comes closest to.
         """
         self.clear(host)
         for kind, version in (("a", 4), ("aaaa", 6)):
@@ -240,7 +237,7 @@ class LocalCa:
         self._dns_management("set-servfail", {"host": host})
 
     def clear(self, host: str) -> None:
-        """Make a name resolve to 127.0.0.1 again."""
+        """Make a name resolve to `address` again."""
         for record in ("a", "aaaa", "servfail"):
             self._dns_management(f"clear-{record}", {"host": host})
 
@@ -259,7 +256,7 @@ class LocalCa:
         return self._wanted_folder
 
     def _write_files(self) -> None:
-        certificate, key = _api_certificate()
+        certificate, key = self_signed("Pebble's API, local")
         self.ca_bundle.write_bytes(certificate)
         (self._folder / "api.key").write_bytes(key)
         configuration = {
@@ -285,7 +282,7 @@ class LocalCa:
                 *unused,
                 *("-dnsserver", f"{LOOPBACK}:{self._ports.dns}"),
                 *("-management", f"{LOOPBACK}:{self._ports.dns_management}"),
-                *("-defaultIPv4", LOOPBACK),
+                *("-defaultIPv4", self.address),
                 # Pebble tries IPv6 first and then nothing else.
                 *("-defaultIPv6", ""),
             ],
@@ -332,30 +329,3 @@ def _request(
     with urllib.request.urlopen(url, data, REQUEST_SECONDS, context=trust) as response:
         content: bytes = response.read()
         return content
-
-
-def _api_certificate() -> tuple[bytes, bytes]:
-    """Certificate and key of Pebble's own HTTPS: self-signed, its own trust anchor."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Pebble's API, local")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=7))
-        .add_extension(
-            x509.SubjectAlternativeName(
-                [x509.DNSName("localhost"), x509.IPAddress(ip_address(LOOPBACK))]
-            ),
-            critical=False,
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, SHA256())
-    )
-    return certificate.public_bytes(Encoding.PEM), key.private_bytes(
-        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-    )

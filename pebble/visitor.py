@@ -52,6 +52,7 @@ class HttpsView:
 
     port: int
     root: Path
+    address: str = LOOPBACK
 
     def name(self, host: str) -> str:
         """See View.name."""
@@ -71,7 +72,7 @@ class HttpsView:
     def _look(self, host: str) -> Served:
         trust = ssl.create_default_context(cafile=str(self.root))
         with (
-            _connect(self.port) as plain,
+            _connect(self.address, self.port) as plain,
             trust.wrap_socket(plain, server_hostname=host) as secure,
         ):
             certificate: dict[str, Any] = secure.getpeercert() or {}
@@ -157,8 +158,8 @@ class Visitor:
             self.serials.append(serial)
 
 
-def _connect(port: int) -> socket.socket:
-    plain = socket.create_connection((LOOPBACK, port), TIMEOUT_SECONDS)
+def _connect(address: str, port: int) -> socket.socket:
+    plain = socket.create_connection((address, port), TIMEOUT_SECONDS)
     # Else the request waits 40 ms for the acknowledgement of the handshake's last message.
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return plain

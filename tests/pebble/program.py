@@ -10,8 +10,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -30,7 +28,8 @@ from cryptography.x509.verification import PolicyBuilder, Store
 from pebble import envoy
 from pebble.backends import backend
 from pebble.local_ca import CaOptions, LocalCa
-from pebble.processes import CHECKOUT, LOOPBACK, Child, free_ports, listens, tail
+from pebble.processes import CHECKOUT, LOOPBACK, free_ports, listens, tail
+from pebble.program import PATIENCE_SECONDS, POLL_SECONDS, Event, Program
 
 SAMPLE = CHECKOUT / "deploy" / "examples" / "helloworld.yaml"
 WWW, MOBILE, SHOP = "www.mydomain.com", "mobile.mydomain.com", "shop.mydomain.com"
@@ -40,55 +39,8 @@ PROFILE = "default"
 NAMESPACE, SECRET_NAME = "istio-system", "istio-ingress-certs"
 PLACEHOLDER = "acmeistio.io/placeholder"
 
-SECONDS = 20.0
-"""Until something that takes a second is given up: machines are busy at times."""
-STEP_SECONDS = 0.03
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-Event = dict[str, Any]
-
-
-class Program(Child):
-    """`python -m acmeistio …` as a child process."""
-
-    def __init__(self, words: Iterable[str], *, log: Path) -> None:
-        self._before = log.stat().st_size if log.exists() else 0
-        super().__init__("acmeistio", [sys.executable, "-m", "acmeistio", *words], log=log)
-
-    @property
-    def output(self) -> str:
-        """All that it has written since its start."""
-        with self.log.open("rb") as log:
-            log.seek(self._before)
-            return log.read().decode()
-
-    def events(self, name: str | None = None) -> list[Event]:
-        """Its log lines, of one event or all."""
-        whole = self.output.rpartition("\n")[0].splitlines()
-        found = [json.loads(line) for line in whole if line.startswith("{")]
-        return [event for event in found if name in (None, event["event"])]
-
-    def end(self, number: int = signal.SIGTERM, *, seconds: float = SECONDS) -> int:
-        """Send a signal; its exit code."""
-        self._process.send_signal(number)
-        return self.exit_code(seconds=seconds)
-
-    def exit_code(self, *, seconds: float = SECONDS) -> int:
-        """Wait until it has ended by itself."""
-        self.wait_until(lambda: not self._running(), "it ended", seconds=seconds)
-        return int(self._process.returncode)
-
-    def _running(self) -> bool:
-        return self._process.poll() is None
-
-    def wait_until(self, ready: Callable[[], bool], what: str, *, seconds: float = SECONDS) -> None:
-        """As Child does, but whatever becomes of the process."""
-        deadline = time.monotonic() + seconds
-        while not ready():
-            if time.monotonic() > deadline:
-                raise self._failed(f"not within {seconds:.0f} s: {what}")
-            time.sleep(STEP_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -261,7 +213,11 @@ class Site:
         return Held(chain.encode(), key.encode())
 
     def wait_for_certificate(
-        self, names: Iterable[str] = HOSTS, *, after: Held | None = None, seconds: float = SECONDS
+        self,
+        names: Iterable[str] = HOSTS,
+        *,
+        after: Held | None = None,
+        seconds: float = PATIENCE_SECONDS,
     ) -> Held:
         """The certificate for exactly these names, checked, when all outputs have it.
 
@@ -282,16 +238,18 @@ class Site:
         held.check(self.ca.root_pem())
         return held
 
-    def wait_for(self, ready: Callable[[], object], what: str, seconds: float = SECONDS) -> None:
+    def wait_for(
+        self, ready: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS
+    ) -> None:
         """Wait, with a deadline; fail with the tail of the logs."""
         deadline = time.monotonic() + seconds
         while not ready():
             if time.monotonic() > deadline:
                 pytest.fail(f"not within {seconds:.0f} s: {what}\n{self.tails()}", pytrace=False)
-            time.sleep(STEP_SECONDS)
+            time.sleep(POLL_SECONDS)
 
     def wait_for_event(
-        self, program: Program, name: str, *, count: int = 1, within: float = SECONDS
+        self, program: Program, name: str, *, count: int = 1, within: float = PATIENCE_SECONDS
     ) -> Event:
         """The log line of the count-th such event."""
         self.wait_for(

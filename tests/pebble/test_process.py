@@ -11,8 +11,9 @@ import pytest
 
 from pebble.local_ca import CaOptions
 from pebble.processes import LOOPBACK
+from pebble.program import Program
 from tests.pebble.conftest import MakeSite
-from tests.pebble.program import Program, Site, seen_in
+from tests.pebble.program import Site, seen_in
 
 END_SECONDS = 5.0
 
