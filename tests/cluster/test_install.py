@@ -71,7 +71,7 @@ def test_applying_again_changes_nothing(plane: ControlPlane) -> None:
 
 
 def test_the_pod_meets_the_strictest_standard(plane: ControlPlane) -> None:
-    """A namespace that enforces Pod Security `restricted` takes it, and not one that may be root."""
+    """A namespace that enforces Pod Security `restricted` takes it, but not if it may be root."""
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     metadata = {"name": "strict", "labels": labels}
     plane.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
