@@ -16,15 +16,15 @@ import secrets
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import yaml
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from pebble.processes import CACHE, LOOPBACK, Child, free_ports
+from pebble.self_signed import self_signed
 from tests.cluster.api import Api
 
 READY_SECONDS = 60.0
@@ -56,7 +56,11 @@ class ControlPlane:
         self._api_server: Child
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(
@@ -69,30 +73,30 @@ class ControlPlane:
 
     def start(self) -> None:
         """Start both; return when the API server is ready."""
+        self.launch()
+        self.wait_until_ready()
+
+    def launch(self) -> None:
+        """Start both; `wait_until_ready` before anything is asked of the API server."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write_files()
-        try:
-            self._start_etcd()
-            self.start_api_server()
-            self._closing.callback(self.stop_api_server)
-        except BaseException:
-            self.stop()
-            raise
+        self._start_etcd()
+        self._launch_api_server()
+        self._closing.callback(self.stop_api_server)
+
+    def wait_until_ready(self) -> None:
+        """Return when the API server is ready."""
+        ready = self.api.ready
+        self._api_server.wait_until(ready, "it was ready", seconds=READY_SECONDS)
 
     def stop(self) -> None:
         """End both: first the API server, which will not end without etcd."""
         self._closing.close()
 
     def start_api_server(self) -> None:
-        """Start the API server, the first time or after `stop_api_server`, on the same port."""
-        self._api_server = Child("kube-apiserver", self._api_server_command(), log=self.log)
-        made = self.certificate.exists
-        try:
-            self._api_server.wait_until(made, "it made its certificate", seconds=READY_SECONDS)
-            self._api_server.wait_until(self.api.ready, "it was ready", seconds=READY_SECONDS)
-        except BaseException:
-            self._api_server.kill()
-            raise
+        """Start the API server again after it was stopped or killed, on the same port."""
+        self._launch_api_server()
+        self.wait_until_ready()
 
     def stop_api_server(self) -> None:
         """End the API server politely. What is stored stays in etcd."""
@@ -110,14 +114,14 @@ class ControlPlane:
     @property
     def certificate(self) -> Path:
         """The API server's own, self-signed: by it the API server is trusted."""
-        return self.folder / "certs" / "apiserver.crt"
+        return self.folder / "api.pem"
 
     @property
     def log(self) -> Path:
         """The API server's log."""
         return self.folder / "kube-apiserver.log"
 
-    @property
+    @cached_property
     def api(self) -> Api:
         """The API server for the administrator."""
         return self.api_as(self.admin_token)
@@ -152,7 +156,7 @@ class ControlPlane:
 
     def kubectl(self, *words: str | Path) -> str:
         """Run kubectl as the administrator; what it has printed."""
-        command = [CACHE / "bin" / "kubectl", "--kubeconfig", self._admin_kubeconfig, *words]
+        command = [CACHE / "bin" / "kubectl", "--kubeconfig", self.admin_kubeconfig, *words]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"kubectl {' '.join(map(str, words))}: {done.stderr}")
@@ -172,17 +176,17 @@ class ControlPlane:
         return self.folder / "audit.log"
 
     def _write_files(self) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        self._service_account_key.write_bytes(
-            key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
-        )
+        certificate, key = self_signed("API server, local")
+        self.certificate.write_bytes(certificate)
+        self._key.write_bytes(key)
         self._tokens.write_text(f'{self.admin_token},admin,admin,"system:masters"\n')
         self._audit_policy.write_text(json.dumps(_AUDIT_POLICY))
-        self._admin_kubeconfig = self.kubeconfig(self.admin_token)
+        self.admin_kubeconfig = self.kubeconfig(self.admin_token)
 
     @property
-    def _service_account_key(self) -> Path:
-        return self.folder / "service-account.key"
+    def _key(self) -> Path:
+        """Of the API server, which signs the tokens of ServiceAccounts with it as well."""
+        return self.folder / "api.key"
 
     @property
     def _tokens(self) -> Path:
@@ -191,6 +195,9 @@ class ControlPlane:
     @property
     def _audit_policy(self) -> Path:
         return self.folder / "audit-policy.json"
+
+    def _launch_api_server(self) -> None:
+        self._api_server = Child("kube-apiserver", self._api_server_command(), log=self.log)
 
     def _start_etcd(self) -> None:
         client, peer = (f"http://{LOOPBACK}:{port}" for port in (self._etcd_port, self._peer_port))
@@ -213,8 +220,7 @@ class ControlPlane:
             CACHE / "bin" / "kube-apiserver",
             *("--etcd-servers", f"http://{LOOPBACK}:{self._etcd_port}"),
             *("--bind-address", LOOPBACK, "--secure-port", str(self.api_port)),
-            # It makes a self-signed certificate there, and finds it again when restarted.
-            *("--cert-dir", self.certificate.parent),
+            *("--tls-cert-file", self.certificate, "--tls-private-key-file", self._key),
             *("--service-cluster-ip-range", "10.96.0.0/16"),
             # A loopback address can't be the endpoint of the Service `kubernetes`.
             *("--endpoint-reconciler-type", "none"),
@@ -222,8 +228,8 @@ class ControlPlane:
             *("--token-auth-file", self._tokens),
             *("--service-account-issuer", AUDIENCE),
             *("--api-audiences", f"{AUDIENCE},{ISTIO_AUDIENCE}"),
-            *("--service-account-key-file", self._service_account_key),
-            *("--service-account-signing-key-file", self._service_account_key),
+            *("--service-account-key-file", self.certificate),
+            *("--service-account-signing-key-file", self._key),
             # It would wait for the `default` ServiceAccounts that a controller makes.
             *("--disable-admission-plugins", "ServiceAccount"),
             *("--audit-policy-file", self._audit_policy),
