@@ -1,0 +1,202 @@
+"""Follows some objects of one kind: carries out the states of following.py, for ever.
+
+Owns the requests of a list-watch and nothing of what they mean; what is known lies in a
+Collection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import zlib
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from acmeistio.errors import AcmeistioError, Transient
+from acmeistio.kube.client import Client
+from acmeistio.kube.collection import Collection
+from acmeistio.kube.following import (
+    Ended,
+    Failed,
+    Following,
+    Happening,
+    Listed,
+    Listing,
+    Loss,
+    Opened,
+    Outdated,
+    Received,
+    Waiting,
+    Watching,
+    Woke,
+    step,
+)
+from acmeistio.kube.refusals import Gone
+from acmeistio.kube.resources import Resource
+from acmeistio.kube.stream import Bookmark, Change, lines, page, told
+from acmeistio.model import ObjectRef
+
+_log = logging.getLogger(__name__)
+
+PAGE_OBJECTS = 500
+SHORTEST_WATCH_SECONDS = 300
+WATCH_SPREAD_SECONDS = 300
+"""The API server is asked to end a watch after the first and up to the second more: after a
+restart of it not all watches of all programs come back together for ever."""
+ENDED_AT_ONCE_SECONDS = 1.0
+"""A watch that ends sooner was not wanted, and is not asked for again at once."""
+SILENCE_SECONDS = 90.0
+"""A connection over which nothing comes for so long is dead: bookmarks come every minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which objects: all of a kind, those of a namespace, or the one of a name there."""
+
+    resource: Resource
+    namespace: str | None = None
+    name: str | None = None
+
+    def covers(self, ref: ObjectRef) -> bool:
+        """Whether an object is among them."""
+        return (
+            ref.kind == self.resource.kind
+            and self.namespace in {None, ref.namespace}
+            and self.name in {None, ref.name}
+        )
+
+    @property
+    def path(self) -> str:
+        """Where they are listed."""
+        return self.resource.path(self.namespace)
+
+    @property
+    def query(self) -> dict[str, str]:
+        """Which of those there. RBAC takes it for a name where a Role names objects."""
+        return {"fieldSelector": f"metadata.name={self.name}"} if self.name else {}
+
+    def __str__(self) -> str:
+        if self.name:
+            return f"{self.resource.kind} {self.namespace}/{self.name}"
+        return f"{self.resource.plural} of {self.namespace or 'all namespaces'}"
+
+
+class Follower:
+    """One list-watch. `news` is called whenever something may have changed, not by us."""
+
+    def __init__(self, client: Client, selection: Selection, news: Callable[[], None]) -> None:
+        self.selection = selection
+        self.collection = Collection()
+        self.asked_at = time.monotonic()
+        """When somebody wanted to know last."""
+        self._client = client
+        self._news = news
+        self._state = Following()
+        self._tried = asyncio.Event()
+        self._is_known = False
+        self._shown: Loss | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there ever was an answer; what was known last counts until there is another."""
+        return self._is_known
+
+    @property
+    def trouble(self) -> AcmeistioError | None:
+        """Why nothing is known, or has not been heard for a while."""
+        loss = self._shown if self._is_known else self._state.loss
+        return loss.error if loss else None
+
+    async def tried(self) -> None:
+        """Return when there is an answer, or a failure: `trouble`."""
+        self.asked_at = time.monotonic()
+        await self._tried.wait()
+
+    async def run(self) -> None:
+        """Follow, until cancelled."""
+        while True:
+            match self._state.phase:
+                case Listing():
+                    await self._attempted(self._list())
+                case Watching(version):
+                    await self._attempted(self._watch(version))
+                case Waiting(until):
+                    await asyncio.sleep(max(0.0, until - time.monotonic()))
+                    self._advance(Woke())
+
+    async def _attempted(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Gone:
+            self._advance(Outdated())
+        except AcmeistioError as error:
+            self._advance(Failed(error))
+        except Exception as error:  # noqa: BLE001  # a bulkhead
+            # A mistake of ours must not leave these objects unwatched.
+            _log.exception("following %s", self.selection)
+            self._advance(Failed(Transient(f"{type(error).__name__}: {error}")))
+
+    async def _list(self) -> None:
+        self.collection.list_begins()
+        found: list[Change] = []
+        query = {**self.selection.query, "limit": str(PAGE_OBJECTS)}
+        while True:
+            document = await self._client.request("GET", self.selection.path, query=query)
+            part = page(document, self.selection.resource)
+            found += part.found
+            if not part.rest:
+                break
+            query["continue"] = part.rest
+        is_news = self.collection.listed(found, part.version)
+        is_news |= self._tried.is_set() and not self._is_known
+        self._is_known = True
+        self._advance(Listed(part.version))
+        if is_news:
+            self._news()
+
+    async def _watch(self, version: int) -> None:
+        began = time.monotonic()
+        spread = zlib.crc32(str(self.selection).encode()) % WATCH_SPREAD_SECONDS
+        query = {
+            **self.selection.query,
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": str(version),
+            "timeoutSeconds": str(SHORTEST_WATCH_SECONDS + spread),
+        }
+        path, silence = self.selection.path, SILENCE_SECONDS
+        async with self._client.stream(path, query, silence_seconds=silence) as chunks:
+            self._advance(Opened())
+            async for line in lines(chunks):
+                self._receive(told(line, self.selection.resource))
+                if not isinstance(self._state.phase, Watching):
+                    return
+        if time.monotonic() - began < ENDED_AT_ONCE_SECONDS:
+            raise Transient("the API server ended a watch at once")
+        self._advance(Ended())
+
+    def _receive(self, what: Change | Bookmark) -> None:
+        self._advance(Received(what.version))
+        is_in_order = isinstance(self._state.phase, Watching)
+        if is_in_order and isinstance(what, Change) and self.collection.changed(what):
+            self._news()
+
+    def _advance(self, happening: Happening) -> None:
+        now = time.monotonic()
+        self._state = step(self._state, happening, now)
+        if isinstance(happening, Listed | Failed):
+            self._tried.set()
+        self._show(self._state.shown_loss(now))
+
+    def _show(self, loss: Loss | None) -> None:
+        """Tell when the objects are lost from sight for a while, and when they are back.
+
+        For a whole kind that becomes a Trouble; else nobody would hear why.
+        """
+        before, self._shown = self._shown, loss
+        if loss and not before and self.selection.namespace:
+            _log.warning("%s can't be followed: %s", self.selection, loss.error)
+        if (loss is None) != (before is None):
+            self._news()

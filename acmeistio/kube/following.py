@@ -1,0 +1,156 @@
+"""The states of a list-watch and what leads from one to the next: pure, no network, no clock.
+
+        ┌──────────────── Listed ───────────────┐
+    Listing ──(Failed, Gone)──> Waiting        Watching ──(Received, Ended)──> Watching
+        ^                         │ │              │
+        └──────── Woke ───────────┘ └<─(Failed)────┘──(Gone, a version that went back)──> Listing
+
+Whatever interrupts a watch, everything is listed anew: that costs a request for 500 objects, and
+after an API server was put back to an earlier day nothing else is right. Only a watch that the
+API server ended as announced goes on where it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from acmeistio.errors import AcmeistioError, Transient
+
+FIRST_WAIT_SECONDS = 0.1
+LONGEST_WAIT_SECONDS = 2.0
+"""An API server that is back is noticed within the second."""
+FIRST_REFUSED_WAIT_SECONDS = 0.5
+LONGEST_REFUSED_WAIT_SECONDS = 10.0
+"""A right that is given, or a kind that is installed, is noticed within the second."""
+LONGEST_ASKED_SECONDS = 60.0
+"""A Retry-After is a floor, up to this: it may be a slip of something on the way."""
+LOSS_SHOWN_SECONDS = 5.0
+"""A loss that is shorter is nobody's business: API servers are restarted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All objects are being asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """All changes after `version` are being asked for."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Nothing is asked for before this instant (monotonic)."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Since when nothing is heard, and why the last try failed."""
+
+    since: float
+    error: AcmeistioError
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """Where a list-watch is. `loss` is None while it is heard from.
+
+    `failures` counts what went wrong since something was received last: a watch that opens and
+    breaks at once, again and again, must not be hurried.
+    """
+
+    phase: Listing | Watching | Waiting = Listing()
+    loss: Loss | None = None
+    failures: int = 0
+
+    def shown_loss(self, now: float) -> Loss | None:
+        """The loss, once it has lasted."""
+        lasting = self.loss is not None and now - self.loss.since >= LOSS_SHOWN_SECONDS
+        return self.loss if lasting else None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The last page is here; all are of this version."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The API server has taken the watch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A change of this version, or a bookmark: nothing changed up to it."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The API server ended the watch at the time that it was asked to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outdated:
+    """The API server has forgotten what the list or the watch was to go on from (410)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Anything else: refused, cut off, silent, not understood."""
+
+    error: AcmeistioError
+
+
+@dataclass(frozen=True, slots=True)
+class Woke:
+    """The wait is over."""
+
+
+Happening = Listed | Opened | Received | Ended | Outdated | Failed | Woke
+
+
+def step(state: Following, happening: Happening, now: float) -> Following:
+    """The state after something happened."""
+    match happening, state.phase:
+        case Listed(version), _:
+            after = replace(state, phase=Watching(version))
+        case Opened(), _:
+            after = replace(state, loss=None)
+        case Received(version), Watching(known) if version >= known:
+            after = Following(Watching(version))
+        case Ended(), Watching():
+            after = replace(state, loss=None, failures=0)
+        case Outdated(), Watching() if not state.failures:
+            after = replace(state, phase=Listing(), failures=1)
+        case ((Received() | Outdated()), _):
+            after = _waiting(state, FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, now)
+        case Failed(error), _:
+            after = _failed(state, error, now)
+        case _:
+            after = replace(state, phase=Listing())
+    return after
+
+
+def _failed(state: Following, error: AcmeistioError, now: float) -> Following:
+    """A failure that a person has to mend is not hurried."""
+    state = replace(state, loss=Loss(state.loss.since if state.loss else now, error))
+    passing = type(error) is Transient
+    first = FIRST_WAIT_SECONDS if passing else FIRST_REFUSED_WAIT_SECONDS
+    longest = LONGEST_WAIT_SECONDS if passing else LONGEST_REFUSED_WAIT_SECONDS
+    asked = error.retry_after_seconds if isinstance(error, Transient) else None
+    return _waiting(state, first, longest, now, min(asked or 0.0, LONGEST_ASKED_SECONDS))
+
+
+def _waiting(
+    state: Following, first: float, longest: float, now: float, floor: float = 0.0
+) -> Following:
+    seconds = max(floor, min(longest, first * 2.0 ** min(state.failures, 16)))
+    return replace(state, phase=Waiting(now + seconds), failures=state.failures + 1)
