@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 from collections.abc import AsyncIterator, Awaitable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +19,20 @@ from acmeistio.acme.session import Session
 from acmeistio.acme.solver import Http01Solver
 from acmeistio.acme.transport import AiohttpTransport
 from acmeistio.controller import LONGEST_SLEEP_SECONDS, Controller, Journal
-from acmeistio.errors import Misconfigured
 from acmeistio.issuing import Issuing
+from acmeistio.journal import Journals
+from acmeistio.journal.events import EventJournal
 from acmeistio.journal.log import LogJournal, configure
+from acmeistio.kube.client import connect
+from acmeistio.kube.events import Events
+from acmeistio.kube.leadership import SoleReplica
+from acmeistio.kube.objects import KubeObjects
 from acmeistio.local.folder import FolderObjects
 from acmeistio.local.lock import FolderLeadership
-from acmeistio.model import Installation
+from acmeistio.model import Installation, ObjectRef
 from acmeistio.ports import Clock, Entropy, Http, Leadership, Objects, Workers
 from acmeistio.settings import Settings
+from acmeistio.sources.annotations import is_reserved
 from acmeistio.stores.accounts import AccountStore
 from acmeistio.stores.memory import LedgerStore, PendingKeys
 from acmeistio.stores.secrets import SecretStore
@@ -88,12 +95,12 @@ def assemble(
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the program works: a pair of folders, or a cluster. `watching` runs beside it."""
+    """Where the program works: a pair of folders, or a cluster. `beside` runs with it."""
 
     objects: Objects
     leadership: Leadership
     journal: Journal
-    watching: Coroutine[Any, Any, None]
+    beside: tuple[Coroutine[Any, Any, None], ...]
 
 
 async def run(settings: Settings) -> None:
@@ -121,7 +128,7 @@ async def run(settings: Settings) -> None:
         stack.push_async_callback(challenge.cleanup)
         admin = admin_application(lambda: _alive(controller), lambda: True)
         stack.push_async_callback((await serve(admin, _address(settings.admin_listen))).cleanup)
-        await _until_stopped(controller.run(), place.watching)
+        await _until_stopped(controller.run(), *place.beside)
 
 
 async def _place(
@@ -129,13 +136,37 @@ async def _place(
 ) -> Place:
     if settings.manifests and settings.secrets:
         return _folders(settings.manifests, settings.secrets, workers)
-    raise Misconfigured("no cluster yet")
+    return await _cluster(settings, stack)
 
 
 def _folders(manifests: Path, secrets: Path, workers: Workers) -> Place:
     leadership = FolderLeadership(secrets)
     objects = FolderObjects(manifests, secrets, workers, leadership)
-    return Place(objects, leadership, LogJournal(), objects.watch())
+    return Place(objects, leadership, LogJournal(), (objects.watch(),))
+
+
+async def _cluster(settings: Settings, stack: contextlib.AsyncExitStack) -> Place:
+    client = await connect(settings.kubeconfig, settings.context)
+    stack.push_async_callback(client.close)
+    pod_name, installation = socket.gethostname(), settings.installation
+    leadership = SoleReplica(pod_name)
+    together = installation.secrets_granted is None
+    objects = KubeObjects(
+        client,
+        leadership,
+        kinds=("Ingress", "IngressClass"),
+        is_shared=lambda ref: _is_shared(ref, installation),
+        whole=[("Secret", installation.gateway_namespace)] if together else [],
+    )
+    events = Events(client, objects.find, pod_name)
+    journal = Journals(LogJournal(), EventJournal(events, SystemClock()))
+    return Place(objects, leadership, journal, (objects.watch(), events.run()))
+
+
+def _is_shared(ref: ObjectRef, installation: Installation) -> bool:
+    """Whether an object that acmeistio asks for by name is written by others as well."""
+    target = ref.kind == "Secret" and ref.namespace == installation.gateway_namespace
+    return ref == installation.mesh_config or (target and not is_reserved(ref.name))
 
 
 async def _until_stopped(*works: Coroutine[Any, Any, None]) -> None:
