@@ -156,6 +156,13 @@ class Api:
                 content_type="application/apply-patch+yaml",
             )
 
+    def knows(self, kind: str, group: str) -> bool:
+        """Whether the API server serves a kind."""
+        try:
+            return bool(self._resource(kind, group))
+        except Refused:
+            return False
+
     def path(self, kind: str, namespace: str | None, name: str = "") -> str:
         """The path of an object, or of all of its kind."""
         kind, _, group = kind.partition(".")

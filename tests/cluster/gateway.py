@@ -1,0 +1,242 @@
+"""The ingress gateway: Envoy, configured by istiod as Istio's own proxies are (delta xDS, ADS).
+
+Owns its address, its bootstrap, and what is asked of it from outside: requests, certificates, what
+it refused of its configuration. Knows nothing of what istiod sends.
+
+It has a loopback address of its own, so that several gateways of one machine can have port 443, and
+so that istiod does not take it for one of the backends, which are all on 127.0.0.1.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import socket
+import ssl
+import urllib.request
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+
+from pebble.processes import CACHE, LOOPBACK, Child, free_ports
+
+BINARY = CACHE / "venv" / "bin" / "envoy"
+SERVICE_ACCOUNT = "istio-ingressgateway"
+LABELS = {"istio": "ingressgateway", "app": "istio-ingressgateway"}
+TIMEOUT_SECONDS = 5.0
+HTTP_PORT, HTTPS_PORT = 80, 443
+XDS_CLUSTER = "xds-grpc"
+
+_HTTP2 = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an HTTP request got."""
+
+    status: int
+    headers: Mapping[str, str]
+    """By their names in small letters."""
+    text: str
+
+
+class Gateway:
+    """One Envoy. On ports 80 and 443 where this process may bind them, else on free ones."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.address = (
+            f"127.{random.randint(1, 254)}.{random.randint(0, 255)}.{random.randint(2, 254)}"
+        )
+        self.http_port, self.https_port, self.admin_port = free_ports(3)
+        self.has_port_443 = all(_may_bind(self.address, port) for port in (HTTP_PORT, HTTPS_PORT))
+        """Without it whatever follows a redirect to https:// (Pebble, too) arrives elsewhere."""
+        if self.has_port_443:
+            self.http_port, self.https_port = HTTP_PORT, HTTPS_PORT
+        self._child: Child | None = None
+
+    @property
+    def log(self) -> Path:
+        """Envoy's log."""
+        return self.folder / "envoy.log"
+
+    @property
+    def pid(self) -> int:
+        """Envoy's process id."""
+        assert self._child is not None
+        return self._child.pid
+
+    def start(self, *, xds_port: int, token: str) -> None:
+        """Start Envoy. It is known to istiod by the token of its ServiceAccount.
+
+        Returns when its admin port answers; listeners come when somebody declares some.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        bootstrap = self.folder / "envoy.json"
+        bootstrap.write_text(json.dumps(self._bootstrap(xds_port, token), indent=1))
+        command: list[str | Path] = [
+            *(BINARY, "--config-path", bootstrap),
+            *("--concurrency", "1"),
+            *("--log-level", "warning"),
+            # Hot restart shares memory by number between the Envoys of a machine.
+            "--disable-hot-restart",
+        ]
+        self._child = Child("envoy", command, log=self.log)
+        self._child.wait_for_ports(self.admin_port)
+
+    def stop(self) -> None:
+        """End Envoy. Harmless when it does not run."""
+        if self._child is not None:
+            self._child.stop()
+
+    def connect(self, server_name: str | None = None) -> http.client.HTTPConnection:
+        """A connection, over TLS to that server; whatever certificate it has will do.
+
+        Requests on it may be for any host: `ask`.
+        """
+        port = self.http_port if server_name is None else self.https_port
+        plain = socket.create_connection((self.address, port), TIMEOUT_SECONDS)
+        # Else a request waits 40 ms for the acknowledgement of the handshake's last message.
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = http.client.HTTPConnection(self.address)
+        connection.sock = plain if server_name is None else _over_tls(plain, server_name)
+        return connection
+
+    def get(self, url: str, headers: Mapping[str, str] | None = None) -> Answer:
+        """GET of http://HOST/… or https://HOST/… by a connection of its own; no redirect followed.
+
+        Raises OSError when there is no listener, or TLS is reset.
+        """
+        scheme, _, rest = url.partition("://")
+        host, slash, path = rest.partition("/")
+        with closing(self.connect(host if scheme == "https" else None)) as connection:
+            return ask(connection, host, slash + path or "/", headers)
+
+    def certificate(self, server_name: str) -> x509.Certificate:
+        """The leaf that a host is served with, verified by nobody. Raises OSError without one."""
+        with closing(self.connect(server_name)) as connection:
+            assert isinstance(connection.sock, ssl.SSLSocket)
+            return x509.load_der_x509_certificate(connection.sock.getpeercert(True) or b"")
+
+    def stats(self, filter_regex: str) -> dict[str, int]:
+        """Envoy's counters and gauges whose names match."""
+        text = self._admin(f"stats?filter={filter_regex}&format=json")
+        return {
+            stat["name"]: stat["value"] for stat in json.loads(text)["stats"] if "value" in stat
+        }
+
+    def rejections(self) -> dict[str, int]:
+        """How often Envoy has refused what istiod sent, by statistic; empty when never."""
+        return {name: count for name, count in self.stats("update_rejected$").items() if count}
+
+    def config_dump(self) -> dict[str, Any]:
+        """All that Envoy is configured with."""
+        dump: dict[str, Any] = json.loads(self._admin("config_dump?include_eds"))
+        return dump
+
+    def _admin(self, path: str) -> str:
+        url = f"http://{LOOPBACK}:{self.admin_port}/{path}"
+        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer:
+            text: str = answer.read().decode()
+            return text
+
+    def _bootstrap(self, xds_port: int, token: str) -> dict[str, Any]:
+        """As Istio's agent writes it, without what workloads and telemetry need."""
+        ads = {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"}
+        service = {
+            "envoy_grpc": {"cluster_name": XDS_CLUSTER},
+            "initial_metadata": [{"key": "authorization", "value": f"Bearer {token}"}],
+        }
+        return {
+            "node": self._node(),
+            "admin": {"address": _socket_address(LOOPBACK, self.admin_port)},
+            "dynamic_resources": {
+                "lds_config": ads,
+                "cds_config": ads,
+                "ads_config": {
+                    "api_type": "DELTA_GRPC",
+                    "transport_api_version": "V3",
+                    "set_node_on_first_message_only": True,
+                    "grpc_services": [service],
+                },
+            },
+            "static_resources": {"clusters": [_xds_cluster(xds_port)]},
+        }
+
+    def _node(self) -> dict[str, Any]:
+        namespace = "istio-system"
+        return {
+            "id": f"router~{self.address}~gateway.{namespace}~{namespace}.svc.cluster.local",
+            "cluster": f"{SERVICE_ACCOUNT}.{namespace}",
+            "metadata": {
+                "NAMESPACE": namespace,
+                "SERVICE_ACCOUNT": SERVICE_ACCOUNT,
+                "LABELS": LABELS,
+                "CLUSTER_ID": "Kubernetes",
+                "INSTANCE_IPS": self.address,
+                "ISTIO_VERSION": "1.31.0",
+            },
+        }
+
+
+def ask(
+    connection: http.client.HTTPConnection,
+    host: str,
+    path: str = "/",
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """GET on a connection that goes on afterwards, for a host that need not be the one it is to."""
+    connection.request("GET", path, headers={"Host": host, **(headers or {})})
+    answer = connection.getresponse()
+    text = answer.read().decode(errors="replace")
+    return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, text)
+
+
+def _over_tls(plain: socket.socket, server_name: str) -> ssl.SSLSocket:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        return context.wrap_socket(plain, server_hostname=server_name)
+    except BaseException:
+        plain.close()
+        raise
+
+
+def _may_bind(address: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+            probe.listen()
+        except OSError:
+            return False
+    return True
+
+
+def _xds_cluster(port: int) -> dict[str, Any]:
+    endpoint = {"endpoint": {"address": _socket_address(LOOPBACK, port)}}
+    return {
+        "name": XDS_CLUSTER,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": _HTTP2,
+                "explicit_http_config": {"http2_protocol_options": {}},
+            }
+        },
+        "load_assignment": {
+            "cluster_name": XDS_CLUSTER,
+            "endpoints": [{"lb_endpoints": [endpoint]}],
+        },
+    }
+
+
+def _socket_address(address: str, port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": address, "port_value": port}}
