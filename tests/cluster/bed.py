@@ -38,6 +38,8 @@ NAMESPACE = "istio-system"
 SECRET_NAME = "istio-ingress-certs"
 USER = f"system:serviceaccount:{NAMESPACE}:acmeistio"
 PROFILE = "default"
+SETTLED_SECONDS = 0.3
+"""istiod gathers changes for 0.1 s."""
 
 _FURNITURE = Path(__file__).with_name("bed.yaml")
 _CRDS = CACHE / "crds"
@@ -79,7 +81,8 @@ class Bed:
         self._programs: list[Program] = []
         self._istiod: Istiod
         self._kubeconfig: Path
-        self._furniture: set[tuple[str, str, str]] = set()
+        self._furniture: set[tuple[str, str, str]]
+        self._at_rest: Mapping[str, Any]
 
     def __enter__(self) -> Self:
         try:
@@ -118,6 +121,7 @@ class Bed:
             self._kubeconfig = self.plane.kubeconfig(self.plane.token_of(NAMESPACE, "acmeistio"))
             self.wait_for(self._routes_are_in_place, "the gateway has the permanent routes")
         self._furniture = set(self._objects())
+        self._at_rest = self._settled_configuration()
 
     def stop(self) -> None:
         """End all of it."""
@@ -167,11 +171,13 @@ class Bed:
     def clear(self) -> None:
         """Stop acmeistio and delete every object that was not there at the start.
 
-        Not those of RBAC: what a test takes away there it gives back itself (`install`).
+        Returns when the gateway has forgotten them, their certificates too. Not for RBAC: what a
+        test takes away there it gives back itself (`install`).
         """
         self.stop_acmeistio()
         for kind, namespace, name in set(self._objects()) - self._furniture:
             self.api.delete(kind, namespace or None, name)
+        self.wait_for(self._rests, "the gateway is as it was at the start")
 
     def install(self) -> None:
         """Apply deploy/install.yaml again, to have back what was changed of it."""
@@ -303,6 +309,17 @@ class Bed:
             return self.gateway.get(_CHALLENGE_OF_NOBODY).status == 503
         except OSError:
             return False
+
+    def _settled_configuration(self) -> Mapping[str, Any]:
+        """Of the gateway, when istiod has nothing more to send."""
+        while True:
+            before = self.gateway.configuration()
+            time.sleep(SETTLED_SECONDS)
+            if self.gateway.configuration() == before:
+                return before
+
+    def _rests(self) -> bool:
+        return self.gateway.configuration() == self._at_rest and not self.gateway.is_draining()
 
     def _backend(self, name: str) -> int:
         return self._closing.enter_context(backend(name))

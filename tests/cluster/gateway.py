@@ -82,7 +82,10 @@ class Gateway:
         command: list[str | Path] = [
             *(BINARY, "--config-path", bootstrap),
             *("--concurrency", "1"),
-            *("--log-level", "warning"),
+            # misc says that istiod still sends a deprecated field, with each route.
+            *("--log-level", "warning", "--component-log-level", "misc:error"),
+            # A listener that is gone lets its connections go soon, and with them its certificate.
+            *("--drain-time-s", "1", "--drain-strategy", "immediate"),
             # Hot restart shares memory by number between the Envoys of a machine.
             "--disable-hot-restart",
         ]
@@ -134,10 +137,29 @@ class Gateway:
         """How often Envoy has refused what istiod sent, by statistic; empty when never."""
         return {name: count for name, count in self.stats("update_rejected$").items() if count}
 
+    def configuration(self) -> dict[str, Any]:
+        """The listeners, clusters and routes that istiod has sent, by kind and name."""
+        listeners = self._dump("dynamic_listeners")
+        clusters = self._dump("dynamic_active_clusters")
+        routes = self._dump("dynamic_route_configs")
+        return {
+            **{f"listener {item['name']}": item.get("active_state") for item in listeners},
+            **{f"cluster {item['cluster']['name']}": item["cluster"] for item in clusters},
+            **{f"route {item['route_config']['name']}": item["route_config"] for item in routes},
+        }
+
+    def is_draining(self) -> bool:
+        """Whether a listener that was removed still has connections."""
+        return any(self.stats("^listener_manager.total_listeners_draining$").values())
+
     def config_dump(self) -> dict[str, Any]:
         """All that Envoy is configured with."""
         dump: dict[str, Any] = json.loads(self._admin("config_dump?include_eds"))
         return dump
+
+    def _dump(self, resource: str) -> list[dict[str, Any]]:
+        answer = json.loads(self._admin(f"config_dump?resource={resource}"))
+        return list(answer.get("configs", ()))
 
     def _admin(self, path: str) -> str:
         url = f"http://{LOOPBACK}:{self.admin_port}/{path}"

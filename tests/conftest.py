@@ -1,0 +1,29 @@
+"""For all levels: what was counted and measured, printed at the end of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+_REPORT = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin the report."""
+    config.stash[_REPORT] = []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what was counted and measured."""
+    lines = terminalreporter.config.stash[_REPORT]
+    if lines:
+        terminalreporter.section("counted and measured")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def report(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Add a line to the report."""
+    return request.config.stash[_REPORT].append
