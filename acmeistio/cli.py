@@ -104,6 +104,10 @@ def run(
             "[the default Secret]; * for any in a gateway namespace of its own."
         ),
     ] = None,
+    domains_allowed: Annotated[
+        str | None,
+        typer.Option(help="Certificates only for these domains and what is below [any]."),
+    ] = None,
     mesh_config: Annotated[
         str | None,
         typer.Option(help="ConfigMap of the mesh, NAMESPACE/NAME [istio-system/istio]."),

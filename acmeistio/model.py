@@ -128,7 +128,8 @@ class Installation:
     """What this installation says and every source needs.
 
     Secrets of Ingresses lie in `gateway_namespace`, where the gateway pods read them; of these
-    acmeistio may read and write `secrets_granted` (None: any). `mesh_config` is the ConfigMap that
+    acmeistio may read and write `secrets_granted` (None: any). Names must lie within
+    `domains_allowed` (None: any). `mesh_config` is the ConfigMap that
     has Istio's own word on mode and class (None: the values here are it).
     """
 
@@ -140,6 +141,7 @@ class Installation:
     ingress_class: str = "istio"
     mesh_config: ObjectRef | None = None
     secrets_granted: frozenset[str] | None = None
+    domains_allowed: frozenset[DnsName] | None = None
     honours_tls_acme: bool = False
 
 

@@ -59,6 +59,12 @@ def covers(names: frozenset[DnsName], name: DnsName) -> bool:
     return name in names or DnsName("*." + name.partition(".")[2]) in names
 
 
+def is_within(name: DnsName, domains: frozenset[DnsName]) -> bool:
+    """Whether `name` is one of `domains` or lies below one of them."""
+    labels = name.removeprefix("*.").split(".")
+    return any(DnsName(".".join(labels[start:])) in domains for start in range(len(labels)))
+
+
 def _is_ip_address(text: str) -> bool:
     try:
         ipaddress.ip_address(text.strip("[]"))

@@ -58,6 +58,11 @@ class Reason(Enum):
         "{name} can't be in a certificate: {why}",
         "Write a full domain name such as www.example.com; the other names go on without it.",
     )
+    NameNotAllowed = _error(
+        "this installation orders no certificate for {name}; it does for {allowed}, and all below",
+        "Declare a name within those, or add its domain to ACMEISTIO_DOMAINS_ALLOWED; the other "
+        "names go on without it.",
+    )
     IPAddressUnsupported = _error(
         "{name} is an IP address, and this installation has certificates for names only",
         "Declare a domain name that resolves to the address.",

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from acmeistio.errors import Misconfigured
 from acmeistio.model import IngressMode, Installation, Issuer, ObjectRef
+from acmeistio.names import DnsName, parse_name
 
 BUILT_IN_ISSUERS = {
     "letsencrypt": "https://acme-v02.api.letsencrypt.org/directory",
@@ -55,6 +56,16 @@ def _namespaced(text: str) -> str:
     return text
 
 
+def _domains(text: str | None) -> str | None:
+    for word in _words(text or ""):
+        parse_name(word)
+    return text
+
+
+def _words(text: str) -> list[str]:
+    return re.sub(r"[,\s]+", " ", text).split()
+
+
 class Settings(BaseSettings):
     """What `acmeistio run` is told: with folders it works on those, without in the cluster."""
 
@@ -77,6 +88,7 @@ class Settings(BaseSettings):
         "istio-ingress-certs"
     )
     secrets_granted: str | None = None
+    domains_allowed: Annotated[str | None, AfterValidator(_domains)] = None
     mesh_config: Annotated[str, AfterValidator(_namespaced)] = "istio-system/istio"
     ingress_mode: IngressMode | None = None
     ingress_class: str | None = None
@@ -148,7 +160,13 @@ class Settings(BaseSettings):
     def _granted(self) -> frozenset[str] | None:
         if self.embedded or self.secrets_granted == ANY_SECRET:
             return None
-        return frozenset(re.split(r"[,\s]+", (self.secrets_granted or self.default_secret).strip()))
+        return frozenset(_words(self.secrets_granted or self.default_secret))
+
+    @property
+    def _allowed(self) -> frozenset[DnsName] | None:
+        if self.domains_allowed is None:
+            return None
+        return frozenset(parse_name(word) for word in _words(self.domains_allowed))
 
     @property
     def _mesh_config(self) -> ObjectRef | None:
@@ -178,6 +196,7 @@ class Settings(BaseSettings):
             ingress_class=self.ingress_class or "istio",
             mesh_config=self._mesh_config,
             secrets_granted=self._granted,
+            domains_allowed=self._allowed,
             honours_tls_acme=self.tls_acme,
         )
 

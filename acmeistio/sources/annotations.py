@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from acmeistio.model import Installation, KeyType, ObjectRef, Target
-from acmeistio.names import DnsName, InvalidName, IpAddress, parse_name
+from acmeistio.names import DnsName, InvalidName, IpAddress, is_within, parse_name
 from acmeistio.reasons import Defect, Reason, defect
 
 PREFIX = "acmeistio.io/"
@@ -93,6 +93,22 @@ def parse_names(
         except InvalidName as error:
             defects.append(defect(Reason.InvalidName, ref, name=text or '""', why=error))
     return tuple(names), tuple(dict.fromkeys(defects))
+
+
+def allowed_names(
+    ref: ObjectRef, names: Iterable[DnsName], installation: Installation
+) -> tuple[tuple[DnsName, ...], tuple[Defect, ...]]:
+    """The names that the installation orders certificates for, and a Defect for each other one."""
+    domains = installation.domains_allowed
+    if domains is None:
+        return tuple(names), ()
+    allowed = {name: is_within(name, domains) for name in names}
+    said = ", ".join(sorted(domains))
+    return tuple(name for name in allowed if allowed[name]), tuple(
+        defect(Reason.NameNotAllowed, ref, name=name, allowed=said)
+        for name in allowed
+        if not allowed[name]
+    )
 
 
 def is_secret_name(text: str) -> bool:

@@ -14,7 +14,13 @@ from acmeistio.model import Declaration, IngressMode, Installation, ObjectRef, T
 from acmeistio.names import DnsName
 from acmeistio.reasons import Defect, Reason, defect
 from acmeistio.sources import Found, untrusted
-from acmeistio.sources.annotations import Wish, parse_names, read_wish, target_defect
+from acmeistio.sources.annotations import (
+    Wish,
+    allowed_names,
+    parse_names,
+    read_wish,
+    target_defect,
+)
 
 CLASS_ANNOTATION = "kubernetes.io/ingress.class"
 ISTIO_CONTROLLER = "istio.io/ingress-controller"
@@ -141,16 +147,19 @@ def _declared(
     refused = target_defect(ref, target, installation)
     if refused:
         return Found(defects=(refused,))
+    allowed, defects = allowed_names(ref, names or (), installation)
+    if not allowed:
+        return Found(defects=defects)
     declared = Declaration(
         source=ref,
         created_at=untrusted.created_at(ingress),
-        names=names or (),
+        names=allowed,
         target=target,
         issuer=wish.issuer,
         key_type=wish.key_type,
         profile=wish.profile,
     )
-    return Found((declared,))
+    return Found((declared,), defects)
 
 
 def _entries(ingress: Mapping[str, Any]) -> tuple[_Entry, ...]:

@@ -231,6 +231,28 @@ def test_bad_entries_stop_no_other() -> None:
     ]
 
 
+def test_names_outside_the_allowed_domains_are_left_out() -> None:
+    """Each with a Defect that names the setting; the object's other names go on."""
+    installation = replace(INSTALLATION, domains_allowed=frozenset(names("example.com")))
+    hosts = ["example.com", "a.b.example.com", "notexample.com", "example.org", "*.example.com"]
+    manifest = ingress({"acmeistio.io/tls": "true"}, tls=[{"hosts": hosts, "secretName": "s"}])
+    found = declarations(manifest, {}, installation)
+    assert [declared.names for declared in found.declarations] == [
+        names("example.com", "a.b.example.com", "*.example.com")
+    ]
+    assert [dict(made.facts)["name"] for made in found.defects] == ["notexample.com", "example.org"]
+    assert {made.code for made in found.defects} == {"NameNotAllowed"}
+    assert "ACMEISTIO_DOMAINS_ALLOWED" in found.defects[0].remedy
+
+
+def test_without_an_allowed_name_nothing_is_declared() -> None:
+    """The Defects say why; there is no certificate without names."""
+    installation = replace(INSTALLATION, domains_allowed=frozenset(names("example.com")))
+    found = declarations(ingress({"acmeistio.io/domains": "a.org"}), {}, installation)
+    assert found.declarations == ()
+    assert [made.code for made in found.defects] == ["NameNotAllowed"]
+
+
 def test_parameters_are_declared() -> None:
     """Issuer, key type, profile and age reach each declaration; absent is None (DESIGN §4)."""
     notes = {

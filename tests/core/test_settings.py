@@ -128,6 +128,8 @@ def test_environment_and_options(options: dict[str, Any], monkeypatch: pytest.Mo
         ("default_secret", "good\n"),
         ("ingress_mode", "strict"),
         ("namespace", "Istio"),
+        ("domains_allowed", "com"),
+        ("domains_allowed", "mydomain.com, 10.0.0.1"),
         ("mesh_config", "istio"),
         ("mesh_config", "a/b/c"),
         ("challenge_listen", "8080"),
@@ -226,6 +228,14 @@ def test_any_secret_only_in_a_gateway_namespace_of_its_own() -> None:
     assert settings.installation.secrets_granted is None
 
 
+def test_domains_may_be_allowed() -> None:
+    """By their names, spelt as users spell them; without the setting, any."""
+    allowed = {"issuer": "letsencrypt", "domains_allowed": "MyDomain.com., bücher.example"}
+    installation = load_settings(allowed).installation
+    assert installation.domains_allowed == {"mydomain.com", "xn--bcher-kva.example"}
+    assert load_settings({"issuer": "letsencrypt"}).installation.domains_allowed is None
+
+
 @pytest.mark.parametrize("told", [{"ingress_class": "edge"}, {"ingress_mode": "OFF"}])
 def test_settings_beat_the_mesh(told: dict[str, str]) -> None:
     """Where one is told the ConfigMap is not asked."""
@@ -298,6 +308,13 @@ def test_every_setting_is_covered(options: dict[str, Any]) -> None:
     assert set(Settings.model_fields) == {
         *("manifests", "secrets", "issuer", "directory", "ca_bundle", "email", "profile"),
         *("gateway_namespace", "default_secret", "ingress_mode", "ingress_class", "tls_acme"),
-        *("kubeconfig", "context", "namespace", "secrets_granted", "mesh_config"),
+        *(
+            "kubeconfig",
+            "context",
+            "namespace",
+            "secrets_granted",
+            "mesh_config",
+            "domains_allowed",
+        ),
         *("challenge_listen", "admin_listen", "concurrent_orders", "log_format", "log_level"),
     }
