@@ -21,6 +21,7 @@ import yaml
 
 TIMEOUT_SECONDS = 10.0
 CONNECTIONS = 8
+PATIENT_TRIES = 10
 
 Object = dict[str, Any]
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -67,7 +68,16 @@ class Api:
             headers={"Authorization": f"Bearer {token}"},
             maxsize=CONNECTIONS,
             timeout=TIMEOUT_SECONDS,
-            retries=False,
+            # As kubectl does: an API server that has just started asks for a second of patience.
+            retries=urllib3.Retry(
+                connect=0,
+                read=0,
+                other=0,
+                status=PATIENT_TRIES,
+                status_forcelist=[HTTPStatus.TOO_MANY_REQUESTS],
+                allowed_methods=None,
+                raise_on_status=False,
+            ),
         )
         self._resources: dict[tuple[str, str], _Resource] = {}
 
