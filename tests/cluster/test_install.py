@@ -156,8 +156,8 @@ def test_it_follows_its_secret_and_sees_no_other(plane: ControlPlane, acmeistio:
     plane.api.create(_secret(SECRET, "kubernetes.io/tls"))
     try:
         named = f"fieldSelector=metadata.name%3D{SECRET}"
-        assert len(acmeistio.list("Secret", NAMESPACE, query=named)) == 1
-        acmeistio.update(acmeistio.get("Secret", NAMESPACE, SECRET))
+        [secret] = acmeistio.list("Secret", NAMESPACE, query=named)
+        acmeistio.update({"apiVersion": "v1", "kind": "Secret", **secret})
     finally:
         plane.api.delete("Secret", NAMESPACE, SECRET)
     for query in ("", "fieldSelector=metadata.name%3Distio-ca-secret", "labelSelector=a%3Db"):
