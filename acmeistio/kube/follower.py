@@ -193,10 +193,10 @@ class Follower:
     def _show(self, loss: Loss | None) -> None:
         """Tell when the objects are lost from sight for a while, and when they are back.
 
-        For a whole kind that becomes a Trouble; else nobody would hear why.
+        A kind that may not be listed becomes a Trouble; of all else nobody would hear why.
         """
         before, self._shown = self._shown, loss
-        if loss and not before and self.selection.namespace:
+        if loss and not before and (self.selection.namespace or type(loss.error) is Transient):
             _log.warning("%s can't be followed: %s", self.selection, loss.error)
         if (loss is None) != (before is None):
             self._news()

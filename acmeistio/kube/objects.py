@@ -53,15 +53,20 @@ class KubeObjects:
         self._tasks: dict[Selection, asyncio.Task[None]] = {}
 
     async def listing(self, kind: str) -> Listing:
-        """See Objects.listing. A kind that nobody may list is incomplete and a Trouble."""
+        """See Objects.listing. A kind that may not be listed is incomplete and a Trouble.
+
+        While the API server is away it is incomplete only: that is nobody's mistake.
+        """
         follower = self._follow(Selection(RESOURCES[kind]))
         await follower.tried()
         trouble, known = follower.trouble, follower.collection.all()
         if trouble is None:
             return Listing(known)
-        if not follower.is_known and type(trouble) is Transient:
+        if type(trouble) is not Transient:
+            return Listing(known, complete=False, troubles=(_unlistable(kind, trouble),))
+        if not follower.is_known:
             raise trouble
-        return Listing(known, complete=False, troubles=(_unlistable(kind, trouble),))
+        return Listing(known, complete=False)
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """See Objects.get. What was known last counts while the API server is away."""
