@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Coroutine
@@ -22,7 +23,7 @@ from acmeistio.controller import LONGEST_SLEEP_SECONDS, Controller, Journal
 from acmeistio.issuing import Issuing
 from acmeistio.journal import Journals
 from acmeistio.journal.events import EventJournal
-from acmeistio.journal.log import LogJournal, configure
+from acmeistio.journal.log import LogJournal, configure, tell_unknown_variables
 from acmeistio.kube.client import connect
 from acmeistio.kube.events import Events
 from acmeistio.kube.leadership import SoleReplica
@@ -31,7 +32,7 @@ from acmeistio.local.folder import FolderObjects
 from acmeistio.local.lock import FolderLeadership
 from acmeistio.model import Installation, ObjectRef
 from acmeistio.ports import Clock, Entropy, Http, Leadership, Objects, Workers
-from acmeistio.settings import Settings
+from acmeistio.settings import Settings, unknown_variables
 from acmeistio.sources.annotations import is_reserved
 from acmeistio.stores.accounts import AccountStore
 from acmeistio.stores.memory import LedgerStore, PendingKeys
@@ -106,6 +107,7 @@ class Place:
 async def run(settings: Settings) -> None:
     """The whole service, until SIGTERM or SIGINT. Raises Misconfigured."""
     configure(settings.log_format, settings.log_level)
+    tell_unknown_variables(unknown_variables(os.environ))
     installation, tokens, workers = settings.installation, Tokens(), ThreadWorkers()
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(workers.close)

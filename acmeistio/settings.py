@@ -5,7 +5,9 @@ Owns names, defaults and validation; all mistakes are reported at once.
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +23,9 @@ BUILT_IN_ISSUERS = {
     "letsencrypt": "https://acme-v02.api.letsencrypt.org/directory",
     "letsencrypt-staging": "https://acme-staging-v02.api.letsencrypt.org/directory",
 }
+
+ENV_PREFIX = "ACMEISTIO_"
+_OF_A_SERVICE = re.compile(r"_(PORT(_[0-9]+.*)?|SERVICE_(HOST|PORT.*))$")
 
 MESH_NAMESPACE = "istio-system"
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
@@ -69,9 +74,7 @@ def _words(text: str) -> list[str]:
 class Settings(BaseSettings):
     """What `acmeistio run` is told: with folders it works on those, without in the cluster."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="ACMEISTIO_", env_ignore_empty=True, extra="forbid"
-    )
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, extra="forbid")
 
     manifests: Path | None = None
     secrets: Path | None = None
@@ -207,6 +210,24 @@ def load_settings(options: dict[str, Any]) -> Settings:
         return Settings(**{key: value for key, value in options.items() if value is not None})
     except ValidationError as error:
         raise Misconfigured("; ".join(_sentence(item) for item in error.errors())) from error
+
+
+def unknown_variables(environment: Iterable[str]) -> dict[str, str]:
+    """Variables that look like settings and are none, each with what to do.
+
+    Those that Kubernetes makes of a Service called acmeistio don't count.
+    """
+    known = [ENV_PREFIX + field.upper() for field in Settings.model_fields]
+    return {
+        name: _advice(name, known)
+        for name in sorted(environment)
+        if name.startswith(ENV_PREFIX) and name not in known and not _OF_A_SERVICE.search(name)
+    }
+
+
+def _advice(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+    return f"Did you mean {close[0]}?" if close else "acmeistio run --help has all settings."
 
 
 def _sentence(item: Any) -> str:

@@ -47,6 +47,12 @@ def configure(log_format: LogFormat, level: str) -> None:
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
 
 
+def tell_unknown_variables(advice: Mapping[str, str]) -> None:
+    """A line for each variable that looks like a setting and is none: a slip changes nothing."""
+    for name, remedy in advice.items():
+        structlog.get_logger().warning("unknown-setting", variable=name, remedy=remedy)
+
+
 class LogJournal:
     """The controller's Journal as log lines."""
 

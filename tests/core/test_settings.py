@@ -10,7 +10,7 @@ import pytest
 
 from acmeistio.errors import Misconfigured
 from acmeistio.model import IngressMode, Installation, Issuer, ObjectRef
-from acmeistio.settings import LogFormat, Settings, load_settings
+from acmeistio.settings import LogFormat, Settings, load_settings, unknown_variables
 
 
 @pytest.fixture(autouse=True)
@@ -301,6 +301,21 @@ def test_unknown_options(options: dict[str, Any]) -> None:
     """An option that is none is a mistake, not ignored."""
     with pytest.raises(Misconfigured, match="--manifest "):
         load_settings({**options, "manifest": "x"})
+
+
+def test_a_variable_that_is_no_setting_is_told() -> None:
+    """A slip of the pen in a ConfigMap would else change nothing and say nothing."""
+    names = ["PATH", "ACMEISTIO_ISUER", "ACMEISTIO_ISSUER", "ACMEISTIO_COLOUR"]
+    assert unknown_variables(names) == {
+        "ACMEISTIO_ISUER": "Did you mean ACMEISTIO_ISSUER?",
+        "ACMEISTIO_COLOUR": "acmeistio run --help has all settings.",
+    }
+
+
+def test_variables_of_a_service_are_no_slips() -> None:
+    """Kubernetes tells every pod of a Service called acmeistio by such names."""
+    of_a_service = ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP_ADDR"]
+    assert unknown_variables(f"ACMEISTIO_{name}" for name in of_a_service) == {}
 
 
 def test_every_setting_is_covered(options: dict[str, Any]) -> None:
