@@ -17,7 +17,6 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from string import Template
@@ -26,8 +25,9 @@ from typing import Any, Self
 
 from pebble.backends import backend
 from pebble.local_ca import CaOptions, LocalCa
-from pebble.processes import CACHE, CHECKOUT, LOOPBACK, free_ports, listens, tail
+from pebble.processes import CHECKOUT, LOOPBACK, free_ports, listens, tail
 from pebble.program import PATIENCE_SECONDS, POLL_SECONDS, Program
+from tests.cluster import seed
 from tests.cluster.api import Api, Object, objects_of
 from tests.cluster.control_plane import ISTIO_AUDIENCE, ControlPlane
 from tests.cluster.gateway import SERVICE_ACCOUNT, Gateway
@@ -42,7 +42,6 @@ SETTLED_SECONDS = 0.3
 """istiod gathers changes for 0.1 s."""
 
 _FURNITURE = Path(__file__).with_name("bed.yaml")
-_CRDS = CACHE / "crds"
 _CHALLENGE_OF_NOBODY = "http://nobody.example/.well-known/acme-challenge/token"
 
 _CLEARED = (
@@ -69,7 +68,7 @@ class Bed:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.plane = ControlPlane(folder / "plane")
+        self.plane = ControlPlane(folder / "plane", seed=seed.FOLDER)
         self.gateway = Gateway(folder / "gateway")
         self.challenge_port, self.admin_port = free_ports(2)
         self.ca = self._make_ca(CaOptions())
@@ -103,25 +102,22 @@ class Bed:
     def start(self) -> None:
         """Start all but acmeistio, and apply what is installed for it. Returns when it works."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor() as aside:
-            crds = aside.submit(_read_crds)
-            with self._timed("API server, Pebble"):
-                self._closing.callback(self.plane.stop)
-                self.plane.launch()
-                self._start_ca()
-                self.plane.wait_until_ready()
-            with self._timed("CRDs, istiod"):
-                self._launch_istiod()  # which finds the CRDs when they come
-                self._create_crds(crds.result(), aside)
-                self.apply(Template(_FURNITURE.read_text()).substitute(self._words()))
-                self._istiod.wait_until_ready()
+        with self._timed("API server, Pebble"):
+            self._closing.callback(self.plane.stop)
+            self.plane.launch()
+            self._start_ca()
+            self.plane.wait_until_ready()
+        with self._timed("istiod"):
+            self._launch_istiod()
+            self.apply(Template(_FURNITURE.read_text()).substitute(self._words()))
+            self._istiod.wait_until_ready()
         with self._timed("gateway, install.yaml"):
             self._start_gateway()
             self.install()
             self._kubeconfig = self.plane.kubeconfig(self.plane.token_of(NAMESPACE, "acmeistio"))
             self.wait_for(self._routes_are_in_place, "the gateway has the permanent routes")
+            self._at_rest = self._settled_configuration()
         self._furniture = set(self._objects())
-        self._at_rest = self._settled_configuration()
 
     def stop(self) -> None:
         """End all of it."""
@@ -272,11 +268,6 @@ class Bed:
         self._closing.enter_context(self.ca)
         self.root.write_bytes(self.ca.root_pem())
 
-    def _create_crds(self, crds: list[Object], aside: ThreadPoolExecutor) -> None:
-        list(aside.map(self.api.create, crds))
-        kinds = {(crd["spec"]["names"]["kind"], crd["spec"]["group"]) for crd in crds}
-        self.wait_for(lambda: all(self.api.knows(*kind) for kind in kinds), "CRDs are served")
-
     def _launch_istiod(self) -> None:
         istio = _data_of_config_map(_FURNITURE, "istio")
         self._istiod = Istiod(
@@ -346,16 +337,6 @@ class Bed:
         begin = time.monotonic()
         yield
         self.seconds[part] = time.monotonic() - begin
-
-
-def _read_crds() -> list[Object]:
-    """Istio's and those of the Gateway API, as set-up has copied them."""
-    return [
-        body
-        for path in sorted(_CRDS.iterdir())
-        for body in objects_of(path.read_text())
-        if body["kind"] == "CustomResourceDefinition"
-    ]
 
 
 def _data_of_config_map(manifest: Path, name: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -45,11 +46,14 @@ _AUDIT_POLICY = {
 class ControlPlane:
     """etcd and kube-apiserver from `start` to `stop`, or as a context manager.
 
-    All that they write lies in `folder`, which must be empty.
+    All that they write lies in `folder`, which must be empty. It begins with what a copy of the
+    etcd folder `seed` holds, if there is one.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, seed: Path | None = None) -> None:
         self.folder = folder
+        self.etcd_folder = folder / "etcd"
+        self._seed = seed
         self.admin_token = secrets.token_hex()
         self.api_port, self._etcd_port, self._peer_port = free_ports(3)
         self._closing = ExitStack()
@@ -200,10 +204,12 @@ class ControlPlane:
         self._api_server = Child("kube-apiserver", self._api_server_command(), log=self.log)
 
     def _start_etcd(self) -> None:
+        if self._seed:
+            shutil.copytree(self._seed, self.etcd_folder)
         client, peer = (f"http://{LOOPBACK}:{port}" for port in (self._etcd_port, self._peer_port))
         command: list[str | Path] = [
             CACHE / "bin" / "etcd",
-            *("--data-dir", self.folder / "etcd"),
+            *("--data-dir", self.etcd_folder),
             *("--listen-client-urls", client, "--advertise-client-urls", client),
             *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
             *("--initial-cluster", f"default={peer}"),
