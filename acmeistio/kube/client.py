@@ -97,13 +97,15 @@ class Client:
             api = self._api
             response = await _sent(api, method, path, query, body, patience)
             if response.status == HTTPStatus.UNAUTHORIZED and await self._renewed(api):
-                response.release()
+                _cut_off(response)
                 response = await _sent(self._api, method, path, query, body, patience)
-            async with response:
+            try:
                 if response.status >= HTTPStatus.BAD_REQUEST:
                     said = await _bounded(response, MAX_REFUSAL_BYTES)
                     raise refusal(response.status, said, response.headers.get("Retry-After", ""))
                 yield response
+            finally:
+                _cut_off(response)
         except aiohttp.ClientConnectorCertificateError as error:
             # A CA that was replaced is read anew, as credentials are.
             await self._renewed(api)
@@ -151,6 +153,16 @@ async def _sent(
         answer = await api.call_api(verb, url, headers, body, _request_timeout=patience)
     response: aiohttp.ClientResponse = answer.response
     return response
+
+
+def _cut_off(response: aiohttp.ClientResponse) -> None:
+    """Drop the connection of an answer that was not read to its end, as a watch never is.
+
+    To close it politely is to wait for a word of the other side that may not come.
+    """
+    if response.connection and (transport := response.connection.transport):
+        transport.abort()
+    response.release()
 
 
 async def _bounded(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:

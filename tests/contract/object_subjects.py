@@ -10,14 +10,20 @@ from pathlib import Path
 
 import yaml
 
+from acmeistio.kube.client import connect
+from acmeistio.kube.objects import KubeObjects
 from acmeistio.local.folder import FolderObjects
 from acmeistio.local.lock import FolderLeadership
 from acmeistio.ports import Leadership, Manifest, Objects, Term
 from acmeistio.system import ThreadWorkers
+from tests.cluster.api import Api
+from tests.cluster.control_plane import ControlPlane
 from tests.simulated.objects import ObjectStore, SimulatedObjects
 from tests.simulated.system import ConstantLeadership
 
 NAMESPACE = "istio-system"
+NAMESPACES = (NAMESPACE, "default", "shop")
+KINDS = ("Ingress", "IngressClass", "Secret", "ConfigMap")
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,7 @@ class Subject:
 
     `declare` is what a user does with a manifest, `put` and `delete` what others do to an
     object that acmeistio writes (of kind, name); `end_term` lets another process take over.
+    The API server drops fields that a kind does not have; a file keeps them.
     """
 
     objects: Objects
@@ -35,6 +42,7 @@ class Subject:
     put: Callable[[Manifest], None]
     delete: Callable[[str, str], None]
     end_term: Callable[[], object]
+    keeps_unknown_fields: bool = True
 
 
 @contextlib.asynccontextmanager
@@ -87,6 +95,57 @@ async def watched(
         await asyncio.wait({watching})
         await leadership.release()
         workers.close()
+
+
+@contextlib.asynccontextmanager
+async def cluster(plane: ControlPlane) -> AsyncIterator[Subject]:
+    """Objects in an API server, which has none of these kinds yet."""
+    _empty(plane.api)
+    leadership = ConstantLeadership()
+    client = await connect(plane.kubeconfig(plane.admin_token))
+    objects = KubeObjects(
+        client,
+        leadership,
+        kinds=("Ingress", "IngressClass"),
+        is_shared=lambda ref: ref.namespace == NAMESPACE,
+    )
+    watching = asyncio.ensure_future(objects.watch())
+    try:
+        yield Subject(
+            objects=objects,
+            leadership=leadership,
+            term=await leadership.acquire(),
+            declare=lambda manifest: _put(plane.api, manifest),
+            put=lambda manifest: _put(plane.api, manifest),
+            delete=lambda kind, name: plane.api.delete(kind, NAMESPACE, name),
+            end_term=leadership.end,
+            keeps_unknown_fields=False,
+        )
+    finally:
+        watching.cancel()
+        await asyncio.wait({watching})
+        await client.close()
+
+
+def _empty(api: Api) -> None:
+    """Make the namespaces, and delete what a test before has left there."""
+    for name in NAMESPACES:
+        api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    for kind in KINDS:
+        for left in api.list(kind):
+            namespace, name = left["metadata"].get("namespace"), left["metadata"]["name"]
+            if left["metadata"].get("finalizers"):
+                api.patch(kind, namespace, name, {"metadata": {"finalizers": None}})
+            api.delete(kind, namespace, name)
+
+
+def _put(api: Api, manifest: Manifest) -> None:
+    """Create or replace an object, whatever its version."""
+    metadata = manifest["metadata"]
+    if api.find(manifest["kind"], metadata.get("namespace"), metadata["name"]) is None:
+        api.create(manifest)
+    else:
+        api.update(manifest)
 
 
 def _path(state: Path, kind: str, name: str) -> Path:
