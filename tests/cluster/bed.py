@@ -171,6 +171,8 @@ class Bed:
         test takes away there it gives back itself (`install`).
         """
         self.stop_acmeistio()
+        if not self.plane.has_api_server:  # a test has failed while it was away
+            self.plane.start_api_server()
         for kind, namespace, name in set(self._objects()) - self._furniture:
             self.api.delete(kind, namespace or None, name)
         self.wait_for(self._rests, "the gateway is as it was at the start")

@@ -111,6 +111,11 @@ class ControlPlane:
         self._api_server.kill()
 
     @property
+    def has_api_server(self) -> bool:
+        """Whether the API server runs."""
+        return self._api_server.alive
+
+    @property
     def url(self) -> str:
         """Of the API server."""
         return f"https://{LOOPBACK}:{self.api_port}"
