@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ class Place:
     objects: Objects
     leadership: Leadership
     journal: Journal
-    beside: tuple[Coroutine[Any, Any, None], ...]
+    beside: tuple[Callable[[], Coroutine[Any, Any, None]], ...]
 
 
 async def run(settings: Settings) -> None:
@@ -130,7 +130,7 @@ async def run(settings: Settings) -> None:
         stack.push_async_callback(challenge.cleanup)
         admin = admin_application(lambda: _alive(controller), lambda: True)
         stack.push_async_callback((await serve(admin, _address(settings.admin_listen))).cleanup)
-        await _until_stopped(controller.run(), *place.beside)
+        await _until_stopped(controller.run(), *(work() for work in place.beside))
 
 
 async def _place(
@@ -144,7 +144,7 @@ async def _place(
 def _folders(manifests: Path, secrets: Path, workers: Workers) -> Place:
     leadership = FolderLeadership(secrets)
     objects = FolderObjects(manifests, secrets, workers, leadership)
-    return Place(objects, leadership, LogJournal(), (objects.watch(),))
+    return Place(objects, leadership, LogJournal(), (objects.watch,))
 
 
 async def _cluster(settings: Settings, stack: contextlib.AsyncExitStack) -> Place:
@@ -162,7 +162,7 @@ async def _cluster(settings: Settings, stack: contextlib.AsyncExitStack) -> Plac
     )
     events = Events(client, objects.find, pod_name)
     journal = Journals(LogJournal(), EventJournal(events, SystemClock()))
-    return Place(objects, leadership, journal, (objects.watch(), events.run()))
+    return Place(objects, leadership, journal, (objects.watch, events.run))
 
 
 def _is_shared(ref: ObjectRef, installation: Installation) -> bool:
