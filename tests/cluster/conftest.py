@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.cluster.bed import Bed
+from tests.cluster.spans import Spans
 from tests.deadline import deadline
 
 TEST_SECONDS = 120
@@ -25,6 +26,12 @@ def bed(tmp_path_factory: pytest.TempPathFactory, report: Callable[[str], None])
         if not bed.gateway.has_port_443:
             report("ports 80 and 443 can't be bound here: tests that need them did not run")
         yield bed
+
+
+@pytest.fixture(scope="session")
+def spans() -> Spans:
+    """When a test keeps acmeistio from what it asks for."""
+    return Spans()
 
 
 @pytest.fixture

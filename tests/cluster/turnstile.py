@@ -1,0 +1,132 @@
+"""A way to the CA on which an order can be stopped at one of its steps.
+
+    with Turnstile(bed.ca, AT_FINALIZATION, folder) as turnstile:
+        bed.start_acmeistio(directory=turnstile.directory_url, ca_bundle=turnstile.ca_bundle)
+        turnstile.wait_for_arrival()  # the CA has done it, and the program has not heard of it
+        …
+        turnstile.open()
+
+An HTTPS server that hands requests on to Pebble as they are. Of ACME it knows only where Pebble
+has its resources.
+"""
+
+from __future__ import annotations
+
+import ssl
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Event, Thread
+from typing import Self
+from urllib.parse import urlsplit
+
+import urllib3
+
+from pebble.local_ca import LocalCa
+from pebble.processes import LOOPBACK
+from pebble.self_signed import self_signed
+
+AT_ORDER, AT_CHALLENGE, AT_FINALIZATION = "/order-plz", "/chalZ/", "/finalize-order/"
+ARRIVAL_SECONDS = 20.0
+ANSWER_SECONDS = 10.0
+_OF_ONE_CONNECTION = {"connection", "content-length", "transfer-encoding"}
+"""Headers that are not handed on."""
+
+
+class Turnstile:
+    """In front of a CA from `with` to its end; answers to POSTs to `stop_at` wait for `open`."""
+
+    def __init__(self, ca: LocalCa, stop_at: str, folder: Path) -> None:
+        self.ca_bundle = folder / "turnstile.pem"
+        """By which to trust it."""
+        self._key = folder / "turnstile.key"
+        self._server = _Server(ca, stop_at)
+        self._thread = Thread(target=self._server.serve_forever, args=(0.05,))
+
+    @property
+    def directory_url(self) -> str:
+        """The CA's directory by this way; in it Pebble has all others by the same way."""
+        return f"https://localhost:{self._server.server_port}/dir"
+
+    def wait_for_arrival(self) -> None:
+        """Return when an answer waits."""
+        if not self._server.arrived.wait(ARRIVAL_SECONDS):
+            raise TimeoutError(f"no POST to {self._server.stop_at} came")
+
+    def open(self) -> None:
+        """Let it through, and all that come."""
+        self._server.opened.set()
+
+    def __enter__(self) -> Self:
+        certificate, key = self_signed("turnstile, local")
+        self.ca_bundle.write_bytes(certificate)
+        self._key.write_bytes(key)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.ca_bundle, self._key)
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.open()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class _Request(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1
+    disable_nagle_algorithm = True
+
+    server: _Server
+
+    def do_GET(self) -> None:
+        """Hand on."""
+        self._hand_on()
+
+    def do_HEAD(self) -> None:
+        """Hand on."""
+        self._hand_on()
+
+    def do_POST(self) -> None:
+        """Hand on; the answer may have to wait."""
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        headers = {k: v for k, v in self.headers.items() if k.lower() not in _OF_ONE_CONNECTION}
+        answer = self.server.ca.request(self.command, self.path, body=body or None, headers=headers)
+        if self.command == "POST" and self.path.startswith(self.server.stop_at):
+            self.server.arrived.set()
+            self.server.opened.wait()
+        self.send_response(answer.status)
+        for name, value in answer.headers.items():
+            if name.lower() not in _OF_ONE_CONNECTION:
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(answer.data)))
+        self.end_headers()
+        self.wfile.write(answer.data)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, ca: LocalCa, stop_at: str) -> None:
+        self.stop_at = stop_at
+        self.arrived, self.opened = Event(), Event()
+        self.ca = urllib3.HTTPSConnectionPool(
+            "localhost",
+            urlsplit(ca.directory_url).port,
+            ca_certs=str(ca.ca_bundle),
+            timeout=ANSWER_SECONDS,
+            retries=False,
+            maxsize=8,
+        )
+        super().__init__((LOOPBACK, 0), _Request)
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: a program that is killed leaves its connections behind."""
