@@ -50,7 +50,8 @@ class Collection:
         It counts whatever was known before, but what we have written since it was begun.
         """
         present = {change.key: change for change in found}
-        gone = (Change(*key, version, None) for key in self._objects if key not in present)
+        ever = self._objects.keys() | self._writing.keys()
+        gone = (Change(*key, version, None) for key in ever if key not in present)
         changes = [*present.values(), *gone]
         news = [self._take(c, newer_only=c.key in self._written) for c in changes]
         return any(news)
