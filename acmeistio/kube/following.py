@@ -140,9 +140,16 @@ def step(state: Following, happening: Happening, now: float) -> Following:
 
 
 def _failed(state: Following, error: AcmeistioError, now: float) -> Following:
-    """A failure that a person has to mend is not hurried."""
-    state = replace(state, loss=Loss(state.loss.since if state.loss else now, error))
+    """A failure that a person has to mend is not hurried.
+
+    But an API server that is back refuses everybody until it has read who may do what: the first
+    refusal after an outage is tried again soon, however long that was.
+    """
     passing = type(error) is Transient
+    was_away = state.loss is not None and type(state.loss.error) is Transient
+    failures = 0 if was_away and not passing else state.failures
+    loss = Loss(state.loss.since if state.loss else now, error)
+    state = replace(state, loss=loss, failures=failures)
     first = FIRST_WAIT_SECONDS if passing else FIRST_REFUSED_WAIT_SECONDS
     longest = LONGEST_WAIT_SECONDS if passing else LONGEST_REFUSED_WAIT_SECONDS
     asked = error.retry_after_seconds if isinstance(error, Transient) else None

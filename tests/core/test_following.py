@@ -113,6 +113,14 @@ def test_what_somebody_has_to_mend_is_tried_seldom(error: AcmeistioError) -> Non
     assert waits[-1] == LONGEST_REFUSED_WAIT_SECONDS == 10.0
 
 
+def test_a_refusal_after_an_outage_is_tried_again_soon() -> None:
+    """An API server that is back refuses everybody until it has read who may do what."""
+    state = _after(*[AWAY] * 12, REFUSED)
+    assert state.phase == Waiting(0.5)
+    again = step(step(state, Woke(), 1.0), REFUSED, 1.0)
+    assert again.phase == Waiting(2.0), "what lasts is tried less often, as ever"
+
+
 def test_a_retry_after_is_a_floor() -> None:
     """Up to a minute, whatever was said."""
     assert _waits(Transient("busy", retry_after_seconds=7.0))[0] == 7.0
