@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from acmeistio.errors import Misconfigured, Transient
+from acmeistio.errors import AcmeistioError, Misconfigured, Transient
 from acmeistio.kube.connection import api_client
 from acmeistio.kube.refusals import refusal
 
@@ -101,8 +101,7 @@ class Client:
                 response = await _sent(self._api, method, path, query, body, patience)
             try:
                 if response.status >= HTTPStatus.BAD_REQUEST:
-                    said = await _bounded(response, MAX_REFUSAL_BYTES)
-                    raise refusal(response.status, said, response.headers.get("Retry-After", ""))
+                    raise await self._refusal(response)
                 yield response
             finally:
                 _cut_off(response)
@@ -112,6 +111,20 @@ class Client:
             raise Transient(f"the API server's certificate is not trusted: {error}") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Transient(f"the API server can't be reached: {_why(error)}") from error
+
+    async def _refusal(self, response: aiohttp.ClientResponse) -> AcmeistioError:
+        """What a refusal means. An API server that starts forbids until it has read all roles."""
+        said = await _bounded(response, MAX_REFUSAL_BYTES)
+        error = refusal(response.status, said, response.headers.get("Retry-After", ""))
+        if response.status == HTTPStatus.FORBIDDEN and await self._is_starting():
+            return Transient(f"the API server is not ready yet ({error})")
+        return error
+
+    async def _is_starting(self) -> bool:
+        """Whether the API server says that it is not ready, which it says to everybody."""
+        response = await _sent(self._api, "GET", "/readyz", None, None, _REQUEST)
+        _cut_off(response)
+        return response.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
     async def _renewed(self, refused: ApiClient) -> bool:
         """Whether there are other credentials than the refused ones, which may be the same.

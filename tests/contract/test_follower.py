@@ -225,6 +225,20 @@ async def test_a_kind_that_was_never_listed_is_unknown() -> None:
         assert 'cannot list resource "ingresses"' in str(it.follower.trouble)
 
 
+async def test_an_api_server_that_starts_forbids_nothing() -> None:
+    """It refuses everybody until it has read who may do what: that is no missing right."""
+    async with scripted(status(403, "cannot list"), status(403, "cannot list")) as server:
+        client = await server.client()
+        server.is_ready = False
+        with pytest.raises(Transient, match=r"not ready yet.*cannot list") as starting:
+            await client.request("GET", "/api/v1/secrets")
+        assert type(starting.value) is Transient
+        server.is_ready = True
+        with pytest.raises(Forbidden):
+            await client.request("GET", "/api/v1/secrets")
+        await client.close()
+
+
 async def test_that_a_kind_is_known_at_last_is_news() -> None:
     """Also when there is nothing: who was told "unknown" must hear it."""
     async with followed(status(403), page(), watch(then="hang")) as it:

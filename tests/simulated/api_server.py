@@ -34,9 +34,13 @@ class ScriptedServer:
         self.asked: list[web.BaseRequest] = []
         self.answers = [*answers]
         self.url = ""
+        self.is_ready = True
+        """What /readyz says, which is no part of the script."""
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """The next answer."""
+        if request.path == "/readyz":
+            return web.Response(status=200 if self.is_ready else 500)
         self.asked.append(request)
         answer = self.answers.pop(0) if self.answers else status(503)
         return await answer(request)
