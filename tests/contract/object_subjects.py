@@ -100,7 +100,7 @@ async def watched(
 @contextlib.asynccontextmanager
 async def cluster(plane: ControlPlane) -> AsyncIterator[Subject]:
     """Objects in an API server, which has none of these kinds yet."""
-    _empty(plane.api)
+    empty(plane.api)
     leadership = ConstantLeadership()
     client = await connect(plane.kubeconfig(plane.admin_token))
     objects = KubeObjects(
@@ -127,7 +127,7 @@ async def cluster(plane: ControlPlane) -> AsyncIterator[Subject]:
         await client.close()
 
 
-def _empty(api: Api) -> None:
+def empty(api: Api) -> None:
     """Make the namespaces, and delete what a test before has left there."""
     for name in NAMESPACES:
         api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})

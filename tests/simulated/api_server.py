@@ -32,6 +32,8 @@ class ScriptedServer:
 
     def __init__(self, *answers: Answer) -> None:
         self.asked: list[web.BaseRequest] = []
+        self.bodies: list[tuple[str, Any]] = []
+        """Method and body of each."""
         self.answers = [*answers]
         self.url = ""
         self.is_ready = True
@@ -42,6 +44,7 @@ class ScriptedServer:
         if request.path == "/readyz":
             return web.Response(status=200 if self.is_ready else 500)
         self.asked.append(request)
+        self.bodies.append((request.method, json.loads(await request.read() or "null")))
         answer = self.answers.pop(0) if self.answers else status(503)
         return await answer(request)
 
