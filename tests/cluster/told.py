@@ -23,6 +23,13 @@ def note(bed: Bed, namespace: str, name: str, reason: str) -> str:
     return str(event["note"])
 
 
+def times_told(bed: Bed, namespace: str, name: str, reason: str) -> int:
+    """How often the only Event of a reason on an Ingress was told, as its series counts."""
+    found = events(bed, namespace, name, reason)
+    assert len(found) <= 1, f"{reason} is told by {len(found)} Events"
+    return sum(event.get("series", {}).get("count", 1) for event in found)
+
+
 def described(bed: Bed, namespace: str, name: str) -> str:
     """The part about Events of `kubectl describe ingress`."""
     whole = bed.plane.kubectl("--namespace", namespace, "describe", "ingress", name)
