@@ -43,6 +43,10 @@ from acmeistio.web.admin import admin_application
 from acmeistio.web.challenge import challenge_application
 from acmeistio.web.serving import Address, serve
 
+SETTLE_SECONDS = 1.0
+"""Until a new Secret is served: istiod gathers changes for 0.1 s, a gateway that waited for the
+Secret then opens its port; 0.5 s were seen at most."""
+
 
 def assemble(
     *,
@@ -57,6 +61,7 @@ def assemble(
     workers: Workers,
     journal: Journal,
     concurrent_orders: int,
+    settle_seconds: float = 0.0,
 ) -> Controller:
     """A controller over the given ports; `https` has the way to each issuer by its name.
 
@@ -91,6 +96,7 @@ def assemble(
         issuing=issuing,
         clock=clock,
         journal=journal,
+        settle_seconds=settle_seconds,
     )
 
 
@@ -101,6 +107,7 @@ class Place:
     objects: Objects
     leadership: Leadership
     journal: Journal
+    settle_seconds: float
     beside: tuple[Callable[[], Coroutine[Any, Any, None]], ...]
 
 
@@ -125,6 +132,7 @@ async def run(settings: Settings) -> None:
             workers=workers,
             journal=place.journal,
             concurrent_orders=settings.concurrent_orders,
+            settle_seconds=place.settle_seconds,
         )
         challenge = await serve(challenge_application(tokens), _address(settings.challenge_listen))
         stack.push_async_callback(challenge.cleanup)
@@ -144,7 +152,7 @@ async def _place(
 def _folders(manifests: Path, secrets: Path, workers: Workers) -> Place:
     leadership = FolderLeadership(secrets)
     objects = FolderObjects(manifests, secrets, workers, leadership)
-    return Place(objects, leadership, LogJournal(), (objects.watch,))
+    return Place(objects, leadership, LogJournal(), 0.0, (objects.watch,))
 
 
 async def _cluster(settings: Settings, stack: contextlib.AsyncExitStack) -> Place:
@@ -162,7 +170,7 @@ async def _cluster(settings: Settings, stack: contextlib.AsyncExitStack) -> Plac
     )
     events = Events(client, objects.find, pod_name)
     journal = Journals(LogJournal(), EventJournal(events, SystemClock()))
-    return Place(objects, leadership, journal, (objects.watch, events.run))
+    return Place(objects, leadership, journal, SETTLE_SECONDS, (objects.watch, events.run))
 
 
 def _is_shared(ref: ObjectRef, installation: Installation) -> bool:

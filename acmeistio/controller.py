@@ -108,7 +108,9 @@ class Controller:
         issuing: Issuing,
         clock: Clock,
         journal: Journal,
+        settle_seconds: float,
     ) -> None:
+        """`settle_seconds` after a Secret was created the gateway has taken it up."""
         self._objects = objects
         self._leadership = leadership
         self._installation = installation
@@ -118,6 +120,7 @@ class Controller:
         self._issuing = issuing
         self._clock = clock
         self._journal = journal
+        self._settle_seconds = settle_seconds
         self._wake = asyncio.Event()
         self._changes = 0
         self._looking = Looking(objects, installation, journal.failed)
@@ -309,6 +312,9 @@ class Controller:
         """Do what was decided for a target; after a repair, what is then to be done."""
         if isinstance(decision, StoreKnown | StorePlaceholder):
             await self._put_right(spec, decision, held, term)
+            if held is None:
+                # Where a host redirects to HTTPS, the CA must find somebody there.
+                await self._clock.sleep(self._settle_seconds)
             held = await self._secrets.read(spec.target)
             decision = self._decided(spec, held)
         if isinstance(decision, Issue):

@@ -397,6 +397,21 @@ async def test_a_deleted_secret_is_put_right_from_memory() -> None:
 
 
 @in_virtual_time
+async def test_a_gateway_has_time_to_take_up_a_new_secret() -> None:
+    """Behind a redirect to HTTPS the CA finds a port that opens with the placeholder."""
+    async with World(settle_seconds=1.0) as world:
+        world.apply(ingress("site", WWW))
+        world.start()
+        await world.until(world.secret, step=0.01)
+        took = await world.until(lambda: world.ca.requests_for(Resource.NEW_ORDER), step=0.01)
+        assert 0.9 <= took <= 1.1
+        await world.until(lambda: check.is_served(world, WWW))
+        world.apply(ingress("more", IMG))
+        took = await world.until(lambda: world.ca.orders[1:], step=0.01)
+        assert took < 0.5, "a Secret that is there is served already"
+
+
+@in_virtual_time
 async def test_a_pair_placed_by_hand_during_an_order_is_kept() -> None:
     """What came of the order is not written over what somebody has put there meanwhile."""
     pair = placeholder((DnsName(WWW),), EPOCH)

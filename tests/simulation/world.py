@@ -134,6 +134,7 @@ class World:
         *,
         seed: int = 1,
         concurrent_orders: int = 8,
+        settle_seconds: float = 0.0,
         **installation: Any,
     ) -> None:
         self.random = Random(seed)
@@ -152,6 +153,7 @@ class World:
         self.installation = Installation({ISSUER: issuer}, ISSUER, **installation)
         self.process: Process | None = None
         self.concurrent_orders = concurrent_orders
+        self.settle_seconds = settle_seconds
 
     async def __aenter__(self) -> Self:
         return self
@@ -181,6 +183,7 @@ class World:
             workers=WiredWorkers(wire, InlineWorkers()),
             journal=journal,
             concurrent_orders=self.concurrent_orders,
+            settle_seconds=self.settle_seconds,
         )
         task = asyncio.ensure_future(controller.run())
         wire.on_cut = task.cancel
