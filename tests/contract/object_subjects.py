@@ -22,6 +22,8 @@ from tests.simulated.objects import ObjectStore, SimulatedObjects
 from tests.simulated.system import ConstantLeadership
 
 NAMESPACE = "istio-system"
+HANDSHAKE_SECONDS = 0.1
+"""A TLS handshake that is cut off leaves its socket to the garbage collector (CPython 3.11)."""
 NAMESPACES = (NAMESPACE, "default", "shop")
 KINDS = ("Ingress", "IngressClass", "Secret", "ConfigMap")
 
@@ -122,6 +124,7 @@ async def cluster(plane: ControlPlane) -> AsyncIterator[Subject]:
             keeps_unknown_fields=False,
         )
     finally:
+        await asyncio.sleep(HANDSHAKE_SECONDS)
         watching.cancel()
         await asyncio.wait({watching})
         await client.close()
