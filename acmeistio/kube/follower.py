@@ -48,7 +48,9 @@ restart of it not all watches of all programs come back together for ever."""
 ENDED_AT_ONCE_SECONDS = 1.0
 """A watch that ends sooner was not wanted, and is not asked for again at once."""
 SILENCE_SECONDS = 90.0
-"""A connection over which nothing comes for so long is dead: bookmarks come every minute."""
+"""A connection over which nothing comes for so long is dead: bookmarks come every minute. Only an
+API server that has just started, and has seen no change of a kind, sends none; to list it anew
+makes it begin."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterable, AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from acmeistio.errors import AcmeistioError, Transient
@@ -37,7 +37,7 @@ class Change:
     namespace: str
     name: str
     version: int
-    manifest: Manifest | None
+    manifest: Manifest | None = field(repr=False)
 
     @property
     def key(self) -> tuple[str, str]:

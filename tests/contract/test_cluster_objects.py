@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 from uuid import uuid4
 
@@ -18,13 +20,14 @@ from acmeistio.errors import Conflict, Forbidden, Permanent, Transient
 from acmeistio.kube import client as client_module
 from acmeistio.kube import follower as follower_module
 from acmeistio.kube import following
+from acmeistio.kube import objects as objects_module
 from acmeistio.kube.client import connect
 from acmeistio.kube.follower import Selection
 from acmeistio.kube.objects import KubeObjects
 from acmeistio.kube.refusals import Gone
 from acmeistio.kube.resources import RESOURCES
 from acmeistio.ports import Listing, Manifest, Term
-from tests.cluster.api import Api
+from tests.cluster.api import Api, Refused
 from tests.cluster.control_plane import ControlPlane
 from tests.simulated.system import ConstantLeadership
 
@@ -169,6 +172,11 @@ async def cluster(control_plane: ControlPlane, namespace: str) -> AsyncIterator[
         yield found
 
 
+def _value(text: str) -> str:
+    """A text as a Secret's data holds it."""
+    return base64.b64encode(text.encode()).decode()
+
+
 def secrets(*names: str, verbs: list[str]) -> dict[str, Any]:
     """A rule for Secrets, of these names or all."""
     rule: dict[str, Any] = {"apiGroups": [""], "resources": ["secrets"], "verbs": verbs}
@@ -224,6 +232,87 @@ async def test_a_watch_that_ends_goes_on(cluster: Cluster, monkeypatch: pytest.M
     asked = [each["verb"] for each in cluster.plane.audit(cluster.user)]
     assert asked.count("list") == 1
     assert asked.count("watch") >= 3
+
+
+async def test_a_storm_leaves_the_truth(cluster: Cluster) -> None:
+    """Others write, delete and cut connections while we write: in the end all of it is known."""
+    cluster.grant(secrets(verbs=["*"]))
+    random, names = Random(4), [f"s{number}" for number in range(4)]
+    await cluster.objects.listing("Secret")
+    for number in range(150):
+        name = random.choice(names)
+        secret = cluster.secret(name, data={"n": _value(str(number))})
+        with contextlib.suppress(Conflict, Refused):
+            match random.randrange(6):
+                case 0:
+                    cluster.api.create(secret)
+                case 1:
+                    cluster.api.delete("Secret", cluster.namespace, name)
+                case 2:
+                    await cluster.objects.create(secret, cluster.term)
+                case 3 | 4:
+                    await _rewritten(cluster, secret)
+                case 5:
+                    _cut_connections(cluster)
+    stored = cluster.api.list("Secret", cluster.namespace)
+    data = {secret["metadata"]["name"]: secret["data"] for secret in stored}
+    async with asyncio.timeout(SOON_SECONDS):
+        while await _known(cluster) != data:
+            await cluster.objects.changed()
+    for name in names:
+        found = await cluster.objects.get("Secret", cluster.namespace, name)
+        assert (found["data"] if found else None) == data.get(name)
+
+
+async def _known(cluster: Cluster) -> dict[str, Any]:
+    """The data of the Secrets of the namespace as they are listed."""
+    manifests = (await cluster.objects.listing("Secret")).manifests
+    ours = [m for m in manifests if m["metadata"]["namespace"] == cluster.namespace]
+    return {manifest["metadata"]["name"]: manifest["data"] for manifest in ours}
+
+
+async def _rewritten(cluster: Cluster, secret: Manifest) -> None:
+    """Write on what is known; what was written is known at once."""
+    known = await cluster.objects.get("Secret", cluster.namespace, secret["metadata"]["name"])
+    if known:
+        updated = await cluster.objects.update({**known, "data": secret["data"]}, cluster.term)
+        found = await cluster.objects.get("Secret", cluster.namespace, secret["metadata"]["name"])
+        assert found == updated
+
+
+def _cut_connections(cluster: Cluster) -> None:
+    """As a load balancer may."""
+    connector = cluster.objects._client._api.rest_client.pool_manager.connector  # type: ignore[union-attr]
+    for protocol in list(connector._acquired):  # type: ignore[union-attr]
+        if protocol.transport:
+            protocol.transport.abort()
+
+
+async def test_what_nobody_asks_for_is_not_followed_for_ever(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its watch is closed, and opened again when somebody asks."""
+    monkeypatch.setattr(objects_module, "UNASKED_SECONDS", 0.2)
+    cluster.grant(secrets(verbs=["*"]), LISTED)
+    for _ in range(2):
+        await cluster.objects.listing("Ingress")
+        assert await cluster.objects.get("Secret", cluster.namespace, "certs") is None
+        cluster.objects._tend()
+        assert len(cluster.objects._followers) == 2
+        await asyncio.sleep(0.3)
+        cluster.objects._tend()
+        assert [selection.name for selection in cluster.objects._followers] == [None]
+
+
+async def test_what_is_followed_is_not_asked_for(cluster: Cluster) -> None:
+    """The controller looks at everything at every change: that must cost nothing."""
+    cluster.grant(secrets(verbs=["*"]), LISTED)
+    for _ in range(50):
+        await cluster.objects.listing("Ingress")
+        assert await cluster.objects.get("Secret", cluster.namespace, "certs") is None
+    await asyncio.sleep(QUIET_SECONDS)
+    verbs = [each["verb"] for each in cluster.plane.audit(cluster.user)]
+    assert (verbs.count("list"), verbs.count("watch"), len(verbs)) == (2, 2, 4)
 
 
 # ── rights ────────────────────────────────────────────────────────────────────────────────────
