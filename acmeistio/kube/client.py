@@ -124,7 +124,7 @@ class Client:
         """Whether the API server says that it is not ready, which it says to everybody."""
         response = await _sent(self._api, "GET", "/readyz", None, None, _REQUEST)
         _cut_off(response)
-        return response.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        return response.status == HTTPStatus.INTERNAL_SERVER_ERROR
 
     async def _renewed(self, refused: ApiClient) -> bool:
         """Whether there are other credentials than the refused ones, which may be the same.

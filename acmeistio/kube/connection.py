@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+import urllib.parse
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +44,12 @@ async def api_client(kubeconfig: Path | None, context: str | None) -> ApiClient:
         _load_pod(configuration)
     # A watch holds a connection for as long as it lasts.
     configuration.connection_pool_maxsize = 0
-    configuration.client_session_kwargs = {"cookie_jar": aiohttp.DummyCookieJar()}
+    # aiohttp would ask the environment for a proxy at each request, in a thread, and take one to
+    # the API server of its own cluster where NO_PROXY names that by a range of addresses.
+    configuration.client_session_kwargs = {
+        "cookie_jar": aiohttp.DummyCookieJar(),
+        "trust_env": False,
+    }
     # Many clusters' CAs lack key identifiers, which Python 3.13 and no other tool asks for.
     configuration.disable_strict_ssl_verification = True
     try:
@@ -53,6 +60,14 @@ async def api_client(kubeconfig: Path | None, context: str | None) -> ApiClient:
         ) from error
     client.user_agent = USER_AGENT
     return client
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for the API server (HTTPS_PROXY, NO_PROXY)."""
+    parts = urllib.parse.urlsplit(url)
+    if urllib.request.proxy_bypass(parts.hostname or ""):
+        return None
+    return urllib.request.getproxies().get(parts.scheme)
 
 
 def _load_pod(configuration: Configuration) -> None:
@@ -89,6 +104,7 @@ async def _load_file(configuration: Configuration, kubeconfig: Path, context: st
             f"--kubeconfig {kubeconfig} is not usable ({_said(error)}); "
             f"try: kubectl --kubeconfig {kubeconfig} cluster-info"
         ) from error
+    configuration.proxy = configuration.proxy or _proxy(configuration.host)
 
 
 def _check_readable(kubeconfig: Path) -> None:

@@ -29,6 +29,7 @@ from acmeistio.kube.resources import RESOURCES
 from acmeistio.ports import Listing, Manifest, Term
 from tests.cluster.api import Api, Refused
 from tests.cluster.control_plane import ControlPlane
+from tests.contract.object_subjects import HANDSHAKE_SECONDS
 from tests.simulated.system import ConstantLeadership
 
 SOON_SECONDS = 5.0
@@ -147,6 +148,7 @@ async def working(
         term = await leadership.acquire()
         yield Cluster(plane, plane.api, namespace, kubeconfig, objects, term)
     finally:
+        await asyncio.sleep(HANDSHAKE_SECONDS)
         watching.cancel()
         await asyncio.wait({watching})
         await client.close()

@@ -54,8 +54,12 @@ def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, control_plane: ControlP
 # ── in a pod ──────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_pod_needs_no_settings(pod: Path) -> None:
-    """Its own ServiceAccount, whose token is replaced while it runs."""
+async def test_a_pod_needs_no_settings(pod: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own ServiceAccount, whose token is replaced while it runs.
+
+    A proxy is for the way out of the cluster, and not asked for the API server in it.
+    """
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
     client = await connect(None)
     assert await client.request("GET", "/api/v1/namespaces/default")
     token = (pod / "token").read_text()
@@ -168,6 +172,24 @@ async def test_a_file_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
         await connect(tmp_path / "nowhere")
     with pytest.raises(Misconfigured, match="directory"):
         await connect(tmp_path)
+
+
+async def test_a_proxy_of_the_environment_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As kubectl does, but for hosts that NO_PROXY names."""
+    async with scripted(document({}), document({"by": "proxy"})) as server:
+        path = kubeconfig(tmp_path, "http://api.example.org")
+        monkeypatch.setenv("http_proxy", server.url)
+        client = await connect(path)
+        await client.request("GET", PATH)
+        assert server.asked[0].headers["Host"] == "api.example.org"
+        await client.close()
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+        client = await connect(kubeconfig(tmp_path, server.url))
+        assert await client.request("GET", PATH)
+        await client.close()
 
 
 # ── answers ───────────────────────────────────────────────────────────────────────────────────
