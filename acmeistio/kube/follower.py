@@ -48,9 +48,9 @@ restart of it not all watches of all programs come back together for ever."""
 ENDED_AT_ONCE_SECONDS = 1.0
 """A watch that ends sooner was not wanted, and is not asked for again at once."""
 SILENCE_SECONDS = 90.0
-"""A connection over which nothing comes for so long is dead: bookmarks come every minute. Only an
-API server that has just started, and has seen no change of a kind, sends none; to list it anew
-makes it begin."""
+"""A connection over which nothing comes for so long is dead: bookmarks come every minute. Where
+nothing at all has happened the API server may leave one out, and before the first change of a kind
+all of them; then everything is listed for nothing, and it goes on."""
 
 
 @dataclass(frozen=True, slots=True)
