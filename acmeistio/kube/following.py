@@ -1,9 +1,9 @@
 """The states of a list-watch and what leads from one to the next: pure, no network, no clock.
 
-        ┌──────────────── Listed ───────────────┐
-    Listing ──(Failed, Gone)──> Waiting        Watching ──(Received, Ended)──> Watching
-        ^                         │ │              │
-        └──────── Woke ───────────┘ └<─(Failed)────┘──(Gone, a version that went back)──> Listing
+    Listing ── Listed ───────────> Watching     Watching ── Received, Ended ──> Watching
+    Listing ── Failed, Outdated ─> Waiting      Watching ── Outdated ─────────> Listing
+    Waiting ── Woke ─────────────> Listing      Watching ── Failed ───────────> Waiting
+                                                (a version that went back: as Failed)
 
 Whatever interrupts a watch, everything is listed anew: that costs a request for 500 objects, and
 after an API server was put back to an earlier day nothing else is right. Only a watch that the
@@ -18,10 +18,10 @@ from acmeistio.errors import AcmeistioError, Transient
 
 FIRST_WAIT_SECONDS = 0.1
 LONGEST_WAIT_SECONDS = 2.0
-"""An API server that is back is noticed within the second."""
+"""Between tries while the API server is away: the first, doubled up to the second."""
 FIRST_REFUSED_WAIT_SECONDS = 0.5
 LONGEST_REFUSED_WAIT_SECONDS = 10.0
-"""A right that is given, or a kind that is installed, is noticed within the second."""
+"""The same while somebody has to do something: give a right, install a kind."""
 LONGEST_ASKED_SECONDS = 60.0
 """A Retry-After is a floor, up to this: it may be a slip of something on the way."""
 LOSS_SHOWN_SECONDS = 5.0
