@@ -8,32 +8,34 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pebble import envoy
-from pebble.processes import CACHE, CHECKOUT, ChildFailed, tail
+from pebble.cluster_stage import ClusterStage
+from pebble.processes import CACHE, ChildFailed, tail
 from pebble.progress import Progress, StepFailed
-from pebble.stage import SAMPLE, Stage
+from pebble.stage import (
+    AS_SHIPPED,
+    HOSTS,
+    NEW_HOST,
+    RENEW,
+    SAMPLE,
+    FolderStage,
+    Part,
+    Stage,
+    short,
+)
 from pebble.visitor import NotServed, Served, Visitor
 
 DESCRIPTION = """\
 Two helloworld backends, Envoy as ingress gateway, Pebble as CA, and acmeistio with the manifest
-deploy/examples/helloworld.yaml: gets a certificate for its hosts, adds a third one by editing an
-annotation, renews without a dropped request. All on loopback; seconds once set up.
+deploy/examples/helloworld.yaml: gets a certificate for its hosts, adds a third one by an edit,
+renews without a dropped request. All on loopback; seconds once set up. With --cluster the same
+in a real cluster without nodes, which Go builds first, for minutes.
 """
-
-HOSTS = ("www.mydomain.com", "mobile.mydomain.com")
-NEW_HOST = "shop.mydomain.com"
-AS_SHIPPED = 'acmeistio.io/tls: "true"'
-EDITED = f"acmeistio.io/domains: {', '.join((*HOSTS, NEW_HOST))}"
-RENEW = "acmeistio.io/renew-requested-at"
-
-WITHOUT_ENVOY = """\
-Without Envoy: Pebble asks acmeistio's challenge port itself, and certificates are verified
-from the files that a server would read."""
 
 SEEN_SECONDS = 20.0
 POLL_SECONDS = 0.05
@@ -59,35 +61,31 @@ class Story:
         self._summary()
 
     def _set_up(self) -> None:
-        stage, tell = self._stage, self._tell
-        tell.chapter("The stage")
-        with tell.step("Backends: helloworld-v1, helloworld-v2"):
-            stage.start_backends()
-        with tell.step("Pebble, an ACME CA") as step:
-            stage.start_ca()
-            step.found(f"Pebble, an ACME CA: {stage.ca.directory_url}")
-        if not stage.with_envoy:
-            tell.note(WITHOUT_ENVOY)
-            return
-        with tell.step("Envoy, the ingress gateway"):
-            stage.start_envoy()
-        self._see_refused(HOSTS[0])
+        self._tell.chapter("The stage")
+        self._play(self._stage.parts())
+        if self._stage.remark:
+            self._tell.note(self._stage.remark)
+        if self._stage.serves_https:
+            self._see_refused(HOSTS[0])
+
+    def _play(self, parts: Iterable[Part]) -> None:
+        for doing, do in parts:
+            with self._tell.step(doing) as step:
+                step.found(do() or doing)
 
     def _first_certificate(self) -> None:
-        tell = self._tell
-        tell.chapter(f"One annotation in {SAMPLE.relative_to(CHECKOUT)}")
-        tell.note(AS_SHIPPED)
-        with tell.step("acmeistio starts"):
-            self._stage.start_acmeistio()
+        self._tell.chapter(f"One annotation in {short(SAMPLE)}")
+        self._tell.note(AS_SHIPPED)
+        self._play(self._stage.beginning())
         for host in HOSTS:
             self._see(host, lambda _: True)
 
     def _third_domain(self) -> None:
-        tell = self._tell
-        tell.chapter("A third domain, by editing that annotation")
+        heading, edit = self._stage.third_domain
+        self._tell.chapter(heading)
         self._see_refused(NEW_HOST)
-        tell.note(f"- {AS_SHIPPED}\n+ {EDITED}")
-        self._stage.annotate_manifest(AS_SHIPPED, EDITED)
+        self._tell.note(edit)
+        self._stage.add_third_domain()
         for host in (NEW_HOST, *HOSTS):
             self._see(host, lambda served: NEW_HOST in served.names)
 
@@ -110,13 +108,15 @@ class Story:
 
     def _summary(self) -> None:
         ca = self._stage.ca
-        how = "served over HTTPS" if self._stage.with_envoy else "covered"
+        how = "served over HTTPS" if self._stage.serves_https else "covered"
         self._tell.chapter("Summary")
         self._tell.note(
             f"{len(HOSTS) + 1} hosts {how} from one Secret, verified against Pebble's root.\n"
             f"Pebble counted {ca.count('accounts')} account, {ca.count('orders')} orders,"
             f" {ca.count('certificates')} certificates."
         )
+        if words := self._stage.last_words():
+            self._tell.note(words)
 
     def _see(self, host: str, as_wanted: Callable[[Served], bool]) -> None:
         """A step: wait until a host is served as wanted."""
@@ -156,10 +156,9 @@ class Story:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Tell the story; 0 when every step has worked."""
     wanted = _parser().parse_args(arguments)
-    with_envoy = envoy.available() and not wanted.without_envoy
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with _fresh_folder() as folder, Stage(folder, with_envoy=with_envoy) as stage:
+        with _fresh_folder() as folder, _stage(folder, wanted) as stage:
             return _play(stage, Progress(), keep=wanted.keep)
     except BlockingIOError:
         print("Another demo runs in this checkout.", file=sys.stderr)
@@ -167,6 +166,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nEnded.")
         return 0 if wanted.keep else 130
+
+
+def _stage(folder: Path, wanted: argparse.Namespace) -> FolderStage | ClusterStage:
+    if wanted.cluster:
+        return ClusterStage(folder)
+    return FolderStage(folder, with_envoy=envoy.available() and not wanted.without_envoy)
 
 
 def _play(stage: Stage, tell: Progress, *, keep: bool) -> int:
@@ -177,10 +182,10 @@ def _play(stage: Stage, tell: Progress, *, keep: bool) -> int:
     except StepFailed as error:
         print(_account_of(error, stage), file=sys.stderr)
         return 1
-    tell.note(f"It took {time.monotonic() - begin:.0f} s. Logs: {_short(stage.folder)}/*.log")
+    tell.note(f"It took {time.monotonic() - begin:.0f} s. Logs: {short(stage.folder)}/*.log")
     if keep:
         tell.chapter("It goes on running; Ctrl-C ends it")
-        tell.note(_to_try(stage))
+        tell.note(stage.to_try())
         while stage.alive:
             time.sleep(POLL_SECONDS)
         print("A process of the demo has ended.", file=sys.stderr)
@@ -197,7 +202,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--keep", action="store_true", help="leave it running until Ctrl-C, and say what to try"
     )
-    parser.add_argument(
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--cluster",
+        action="store_true",
+        help="in a cluster of this machine: etcd, API server, istiod, Envoy",
+    )
+    where.add_argument(
         "--without-envoy", action="store_true", help="as on machines for which there is no Envoy"
     )
     return parser
@@ -229,32 +240,7 @@ def _account_of(error: StepFailed, stage: Stage) -> str:
     if isinstance(cause, ChildFailed):  # its message has the log
         return f"\n{error}: {cause}"
     log = stage.acmeistio_log
-    return f"\n{error}: {cause}\n--- {_short(log)}\n{tail(log)}"
-
-
-def _to_try(stage: Stage) -> str:
-    """Commands for the running demo."""
-    curls = "\n".join(_curl(stage, host) for host in (*HOSTS, NEW_HOST)) if stage.with_envoy else ""
-    return f"""\
-{curls}
-Add a name of *.mydomain.com to the annotation, save, and ask for it:
-  $EDITOR {_short(stage.manifest)}
-Renew, by any new value of {RENEW} under annotations:
-  $EDITOR {_short(stage.secret)}
-Watch acmeistio:
-  tail -f {_short(stage.acmeistio_log)}"""
-
-
-def _curl(stage: Stage, host: str) -> str:
-    port = stage.https_port
-    return (
-        f"  curl --cacert {_short(stage.root)} --resolve {host}:{port}:127.0.0.1"
-        f" https://{host}:{port}/"
-    )
-
-
-def _short(path: Path) -> Path:
-    return path.relative_to(CHECKOUT)
+    return f"\n{error}: {cause}\n--- {short(log)}\n{tail(log)}"
 
 
 if __name__ == "__main__":

@@ -221,6 +221,11 @@ class Bed:
         while self._programs:
             self._programs.pop().stop()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the CA and every acmeistio that was started still run."""
+        return self.ca.alive and all(program.alive for program in self._programs)
+
     def restart_istiod(self) -> None:
         """End istiod and start it anew. Envoy goes on meanwhile, and finds it again by itself."""
         self._istiod.stop()
