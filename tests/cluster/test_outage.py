@@ -57,14 +57,10 @@ def nothing_known(fragile_bed: Bed) -> Iterator[Bed]:
 
 def _order_under_way(bed: Bed, turnstile: Turnstile) -> Program:
     """Acmeistio with an order that stands before the turnstile."""
-    program = _start(bed, turnstile)
+    program = bed.start_acmeistio(**turnstile.settings)
     bed.apply(ingress("shop", WWW, WWW, service="www"))
     turnstile.wait_for_arrival()
     return program
-
-
-def _start(bed: Bed, turnstile: Turnstile) -> Program:
-    return bed.start_acmeistio(directory=turnstile.directory_url, ca_bundle=turnstile.ca_bundle)
 
 
 def _livez(bed: Bed) -> str:
@@ -127,7 +123,7 @@ def test_acmeistio_starts_while_it_is_away(nothing_known: Bed, tmp_path: Path) -
     with Turnstile(bed.ca, AT_FINALIZATION, tmp_path) as turnstile:
         _order_under_way(bed, turnstile).kill()
         bed.plane.kill_api_server()
-        program = _start(bed, turnstile)
+        program = bed.start_acmeistio(**turnstile.settings)
         bed.wait_for(lambda: program.events("failed"), "it has met that nobody answers")
         turnstile.open()
         assert _back(bed, program) < STORED_SECONDS

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,7 @@ from tests.cluster.bed import NAMESPACE, SECRET_NAME, Bed
 from tests.cluster.manifests import ingress, wish
 from tests.cluster.seen import names
 from tests.cluster.told import note
+from tests.cluster.turnstile import AT_FINALIZATION, Turnstile
 from tests.cluster.watching import Watch
 
 HOST = "www.mydomain.com"
@@ -28,10 +30,10 @@ RESTORED_SECONDS = 3.0
 MANAGED = "app.kubernetes.io/managed-by"
 
 
-def _serving(bed: Bed) -> Program:
+def _serving(bed: Bed, **settings: str | Path) -> Program:
     """Acmeistio, once a certificate is served for an Ingress."""
     bed.service("shop", "www")
-    program = bed.start_acmeistio()
+    program = bed.start_acmeistio(**settings)
     bed.apply(ingress("shop", "www", HOST, service="www"))
     bed.wait_for(lambda: HOST in names(bed, HOST), f"{HOST} is served")
     return program
@@ -118,30 +120,37 @@ def _holds(bed: Bed, data: Object) -> bool:
     return secret is not None and secret["data"] == data
 
 
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+@pytest.mark.parametrize("name", DAMAGES)
 def test_damage_while_acmeistio_is_away_costs_one_order(
-    clean_bed: Bed, damage: Callable[[Bed], None]
+    clean_bed: Bed, tmp_path: Path, name: str
 ) -> None:
     """Who does not remember the certificate orders another one, once, by the same account.
 
-    A spoilt Secret leaves Envoy with what it had. A deleted one holds a placeholder until then,
-    for gateways that start; Envoy has it too if the CA takes longer than istiod gathers changes.
+    Until the CA has issued it a spoilt Secret leaves Envoy with what it had. In place of a deleted
+    one there is a placeholder, which gateways that start need, and which Envoy serves as well.
     """
     bed = clean_bed
     orders, accounts = bed.ca.count("orders"), bed.ca.count("accounts")
-    _serving(bed)
-    with _watch(bed) as client:
-        bed.stop_acmeistio()
-        damage(bed)
-        program = bed.start_acmeistio()
-        bed.wait_for(lambda: program.events("certificate-issued"), "another is issued")
-        second = program.events("certificate-issued")[0]["serial"]
-        bed.wait_for(lambda: _served(bed) == second, "it is served")
-        _renew(bed)
+    with Turnstile(bed.ca, AT_FINALIZATION, tmp_path) as turnstile:
+        turnstile.open()
+        _serving(bed, **turnstile.settings)
+        with _watch(bed) as client:
+            first = _served(bed)
+            bed.stop_acmeistio()
+            DAMAGES[name](bed)
+            turnstile.close()
+            bed.start_acmeistio(**turnstile.settings)
+            turnstile.wait_for_arrival()
+            if name == "deleted":
+                bed.wait_for(lambda: _served(bed) != first, "the placeholder is served")
+            meanwhile = _served(bed)
+            turnstile.open()
+            bed.wait_for(lambda: _served(bed) not in (first, meanwhile), "another is served")
+            second = _served(bed)
+            _renew(bed)
     assert client.failures == []
-    assert client.seen[-2:] == [second, _served(bed)]
-    placeholders = client.seen[1:-2]
-    assert len(placeholders) <= (1 if damage is _delete else 0)
+    assert client.seen == [*dict.fromkeys((first, meanwhile, second, _served(bed)))]
+    assert len(client.seen) == (4 if name == "deleted" else 3)
     assert bed.ca.count("orders") - orders == 3, "one at first, one now, one for the renewal"
     assert bed.ca.count("accounts") - accounts == 1
 

@@ -1,7 +1,7 @@
 """A way to the CA on which an order can be stopped at one of its steps.
 
     with Turnstile(bed.ca, AT_FINALIZATION, folder) as turnstile:
-        bed.start_acmeistio(directory=turnstile.directory_url, ca_bundle=turnstile.ca_bundle)
+        bed.start_acmeistio(**turnstile.settings)
         turnstile.wait_for_arrival()  # the CA has done it, and the program has not heard of it
         …
         turnstile.open()
@@ -36,16 +36,16 @@ class Turnstile:
     """In front of a CA from `with` to its end; answers to POSTs to `stop_at` wait for `open`."""
 
     def __init__(self, ca: LocalCa, stop_at: str, folder: Path) -> None:
-        self.ca_bundle = folder / "turnstile.pem"
-        """By which to trust it."""
+        self._certificate = folder / "turnstile.pem"
         self._key = folder / "turnstile.key"
         self._server = _Server(ca, stop_at)
         self._thread = Thread(target=self._server.serve_forever, args=(0.05,))
 
     @property
-    def directory_url(self) -> str:
-        """The CA's directory by this way; in it Pebble has all others by the same way."""
-        return f"https://localhost:{self._server.server_port}/dir"
+    def settings(self) -> dict[str, str | Path]:
+        """Of a program that goes this way; Pebble names all its resources as it is asked for."""
+        directory = f"https://localhost:{self._server.server_port}/dir"
+        return {"directory": directory, "ca_bundle": self._certificate}
 
     def wait_for_arrival(self) -> None:
         """Return when an answer waits."""
@@ -56,12 +56,17 @@ class Turnstile:
         """Let it through, and all that come."""
         self._server.opened.set()
 
+    def close(self) -> None:
+        """Have the next one wait."""
+        self._server.opened.clear()
+        self._server.arrived.clear()
+
     def __enter__(self) -> Self:
         certificate, key = self_signed("turnstile, local")
-        self.ca_bundle.write_bytes(certificate)
+        self._certificate.write_bytes(certificate)
         self._key.write_bytes(key)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.ca_bundle, self._key)
+        context.load_cert_chain(self._certificate, self._key)
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread.start()
         return self

@@ -10,7 +10,7 @@ PAUSE_SECONDS = 0.02
 
 
 class Watch:
-    """From `with` to its end: what `look` has answered. It has asked once when the block begins."""
+    """What `look` has answered, from just before the block to just after it."""
 
     def __init__(self, look: Callable[[], str]) -> None:
         self.seen: list[str] = []
@@ -29,6 +29,7 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         self._leaving.set()
         self._thread.join()
+        self._ask()
 
     def _ask_on(self) -> None:
         while not self._leaving.wait(PAUSE_SECONDS):
