@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -65,18 +65,33 @@ def run_bare(ca: LocalCa, case: Case) -> Sample:
     return Sample(**report)
 
 
-class Acmeistio:
-    """One acmeistio process on two folders, from `with` to its end."""
+def on_folders(manifests: Path, secrets: Path) -> dict[str, str]:
+    """The settings of the embedded default."""
+    return {"issuer": "pebble", "manifests": str(manifests), "secrets": str(secrets)}
 
-    def __init__(self, ca: LocalCa, manifests: Path, secrets: Path) -> None:
+
+def memory_of(pid: int) -> Memory:
+    """What a process has resident now, and the most that it ever had."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    resident, peak = (int(fields[key].split()[0]) for key in ("VmRSS", "VmHWM"))
+    return Memory(resident / KIB_IN_MIB, peak / KIB_IN_MIB)
+
+
+class Acmeistio:
+    """One acmeistio process, from `with` to its end; `place` are the settings of where it works.
+
+    The CA asks it directly.
+    """
+
+    def __init__(self, ca: LocalCa, place: Mapping[str, str], log: Path) -> None:
         (admin,) = free_ports(1)
         self._challenge_port = ca.http_port
-        self._log = secrets.with_name("acmeistio.log")
+        self._log = log
+        words = ((f"--{name}", value) for name, value in place.items())
         self._command = [
             *(sys.executable, "-m", "acmeistio", "run"),
-            *("--manifests", str(manifests)),
-            *("--secrets", str(secrets)),
-            *("--issuer", "pebble"),
+            *(word for pair in words for word in pair),
             *("--directory", ca.directory_url),
             *("--ca-bundle", str(ca.ca_bundle)),
             *("--profile", PROFILE),
@@ -130,10 +145,7 @@ class Acmeistio:
 
     def memory(self) -> Memory:
         """What it has resident now, and the most that it ever had."""
-        status = Path(f"/proc/{self._child.pid}/status").read_text()
-        fields = dict(line.split(":", 1) for line in status.splitlines())
-        resident, peak = (int(fields[key].split()[0]) for key in ("VmRSS", "VmHWM"))
-        return Memory(resident / KIB_IN_MIB, peak / KIB_IN_MIB)
+        return memory_of(self._child.pid)
 
     def _cpu_seconds(self) -> float:
         stat = Path(f"/proc/{self._child.pid}/stat").read_text()

@@ -17,7 +17,7 @@ from typing import TypeVar
 from pebble.local_ca import CaOptions, LocalCa
 from pebble.processes import free_ports
 from tests.bench.cases import CASES, GIVEN_UP, HELD, Case, Contestant, Held, Memory, Results, Sample
-from tests.bench.processes import Acmeistio, Event, RunFailed, run_bare
+from tests.bench.processes import Acmeistio, Event, RunFailed, on_folders, run_bare
 from tests.bench.stored import NotAsOrdered, check_secrets, write_manifests
 
 LOOK_SECONDS = 15.0
@@ -92,9 +92,9 @@ def _verdict(ca: LocalCa, case: Case) -> str:
 def _run_acmeistio(ca: LocalCa, case: Case, folder: Path, results: Results) -> Sample:
     manifests, secrets = folder / "manifests", folder / "secrets"
     write_manifests(manifests, case)
-    with Acmeistio(ca, manifests, secrets) as process:
+    with Acmeistio(ca, on_folders(manifests, secrets), folder / "acmeistio.log") as process:
         issued = process.wait_for(
-            lambda events: _last_of(case.certificates, events),
+            lambda events: last_of(case.certificates, events),
             f"{case.certificates} certificates were stored",
             case.deadline_seconds,
         )
@@ -113,13 +113,14 @@ def _run_acmeistio(ca: LocalCa, case: Case, folder: Path, results: Results) -> S
 def _restart(ca: LocalCa, case: Case, manifests: Path, secrets: Path) -> tuple[Memory, Sample]:
     """Start again on what is stored: everything must be found in order, and nothing ordered."""
     orders = ca.count("orders")
-    with Acmeistio(ca, manifests, secrets) as process:
-        at_rest = process.wait_for(
-            lambda events: _at_rest(case.certificates, events),
+    log = secrets.with_name("acmeistio.log")
+    with Acmeistio(ca, on_folders(manifests, secrets), log) as process:
+        rested = process.wait_for(
+            lambda events: at_rest(case.certificates, events),
             f"{case.certificates} certificates were recognised",
             LOOK_SECONDS,
         )
-        recognised = process.sample(at_rest)
+        recognised = process.sample(rested)
         time.sleep(SETTLE_SECONDS)
         memory = process.memory()
     if ca.count("orders") != orders:
@@ -131,13 +132,14 @@ def _memory_of_empty() -> Memory:
     with fresh_ca(CASES[0]) as ca, tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         (folder / "manifests").mkdir()
-        with Acmeistio(ca, folder / "manifests", folder / "secrets") as process:
-            process.wait_for(lambda events: _at_rest(0, events), "it had looked", LOOK_SECONDS)
+        place = on_folders(folder / "manifests", folder / "secrets")
+        with Acmeistio(ca, place, folder / "acmeistio.log") as process:
+            process.wait_for(lambda events: at_rest(0, events), "it had looked", LOOK_SECONDS)
             time.sleep(SETTLE_SECONDS)
             return process.memory()
 
 
-def _last_of(certificates: int, events: Sequence[Event]) -> Event | None:
+def last_of(certificates: int, events: Sequence[Event]) -> Event | None:
     """The line of the last certificate, once there are all."""
     issued = {event["secret"]: event for event in events if event["event"] == "certificate-issued"}
     if len(issued) < certificates:
@@ -145,7 +147,7 @@ def _last_of(certificates: int, events: Sequence[Event]) -> Event | None:
     return max(issued.values(), key=lambda event: str(event["timestamp"]))
 
 
-def _at_rest(certificates: int, events: Sequence[Event]) -> Event | None:
+def at_rest(certificates: int, events: Sequence[Event]) -> Event | None:
     """The first look that saw so many certificates and found nothing to do."""
     for event in events:
         if event["event"] == "look-done" and event["certificates"] == certificates:

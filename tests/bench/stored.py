@@ -11,6 +11,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from cryptography import x509
@@ -35,15 +36,17 @@ def write_manifests(folder: Path, case: Case) -> None:
     """One Ingress for each certificate."""
     folder.mkdir()
     for number, names in enumerate(case.orders()):
-        text = yaml.safe_dump(_ingress(number, names), sort_keys=False)
-        (folder / f"{_secret_name(number)}.yaml").write_text(text)
+        text = yaml.safe_dump(ingress(number, names), sort_keys=False)
+        (folder / f"{secret_name(number)}.yaml").write_text(text)
 
 
-def _secret_name(number: int) -> str:
+def secret_name(number: int) -> str:
+    """The target of one certificate."""
     return f"bench-{number}"
 
 
-def _ingress(number: int, names: tuple[str, ...]) -> object:
+def ingress(number: int, names: tuple[str, ...]) -> dict[str, Any]:
+    """What declares one certificate."""
     backend = {"service": {"name": "web", "port": {"number": 80}}}
     paths = [{"path": "/", "pathType": "Prefix", "backend": backend}]
     return {
@@ -59,7 +62,7 @@ def _ingress(number: int, names: tuple[str, ...]) -> object:
         },
         "spec": {
             "rules": [{"host": name, "http": {"paths": paths}} for name in names],
-            "tls": [{"hosts": list(names), "secretName": _secret_name(number)}],
+            "tls": [{"hosts": list(names), "secretName": secret_name(number)}],
         },
     }
 
@@ -73,10 +76,10 @@ def check_secrets(folder: Path, case: Case, ca: LocalCa) -> float:
     intermediate.verify_directly_issued_by(x509.load_pem_x509_certificate(ca.root_pem()))
     written = 0.0
     for number, names in enumerate(case.orders()):
-        files = _Files(folder / NAMESPACE, _secret_name(number))
+        files = _Files(folder / NAMESPACE, secret_name(number))
         try:
             _wait_for_agreement(files)
-            _check_pair(*files.pair(), names, intermediate)
+            check_pair(*files.pair(), names, intermediate)
             written = max(written, files.written())
         except Exception as error:
             raise NotAsOrdered(f"{files}: {type(error).__name__}: {error}") from error
@@ -126,9 +129,10 @@ def _wait_for_agreement(files: _Files) -> None:
         time.sleep(0.02)
 
 
-def _check_pair(
+def check_pair(
     chain: bytes, key: bytes, names: tuple[str, ...], intermediate: x509.Certificate
 ) -> None:
+    """Raises ValueError unless it is a certificate of this CA for exactly these names."""
     leaf, *_ = x509.load_pem_x509_certificates(chain)
     leaf.verify_directly_issued_by(intermediate)
     alternatives = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

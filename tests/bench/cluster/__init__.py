@@ -1,0 +1,5 @@
+"""How quick acmeistio is in a cluster, and what it costs there; the bed is that of the tests.
+
+served.py: from `kubectl apply` to the gateway. many.py: 200 certificates, memory, requests.
+gateway_cost.py: what the permanent routes cost everybody else.
+"""
