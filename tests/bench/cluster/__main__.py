@@ -103,7 +103,8 @@ def _many(found: Many) -> str:
     return (
         f"{HELD.certificates} certificates with their Secrets in an API server\n"
         f"  from ready: acmeistio {ours.seconds_from_ready:.2f} s, bare "
-        f"{bare.seconds_from_ready:.2f} s: × {ratio:.2f}; CPU {ours.cpu_seconds:.2f} s, {bare.cpu_seconds:.2f} s\n"
+        f"{bare.seconds_from_ready:.2f} s: × {ratio:.2f}; "
+        f"CPU {ours.cpu_seconds:.2f} s, {bare.cpu_seconds:.2f} s\n"
         f"  resident {found.memory.resident:.1f} MiB, peak {found.memory.peak:.1f}\n"
         f"  requests to the API server: {total / HELD.certificates:.2f} a certificate, "
         f"{found.requests_per_minute_at_rest:.1f} a minute at rest\n  "
