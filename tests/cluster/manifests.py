@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from tests.cluster.api import Object
@@ -84,3 +85,9 @@ def wish(namespace: str, name: str, *domains: str) -> Object:
         },
         "spec": {"defaultBackend": {"service": {"name": "nothing", "port": {"number": 80}}}},
     }
+
+
+def renewal() -> Object:
+    """What is merged into a Secret to ask for a renewal."""
+    now = datetime.now(UTC).isoformat()
+    return {"metadata": {"annotations": {"acmeistio.io/renew-requested-at": now}}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.cluster.bed import NAMESPACE, SECRET_NAME, Bed
-from tests.cluster.manifests import ingress, wish
+from tests.cluster.manifests import ingress, renewal, wish
 from tests.cluster.seen import names
 from tests.cluster.told import described, note, times_told
 
@@ -13,11 +13,6 @@ WWW, MOBILE = "www.mydomain.com", "mobile.mydomain.com"
 def _declare(bed: Bed, name: str, host: str) -> None:
     bed.apply(ingress("shop", name, host, service="www"))
     bed.wait_for(lambda: host in names(bed, host), f"{host} is served")
-
-
-def _renew(bed: Bed) -> None:
-    change = {"metadata": {"annotations": {"acmeistio.io/renew-requested-at": "now"}}}
-    bed.api.patch("Secret", NAMESPACE, SECRET_NAME, change)
 
 
 def test_kubectl_describe_shows_what_happened(clean_bed: Bed) -> None:
@@ -30,7 +25,7 @@ def test_kubectl_describe_shows_what_happened(clean_bed: Bed) -> None:
     first = bed.gateway.certificate(WWW)
     assert f"for {WWW}; valid until {first.not_valid_after_utc:%Y-%m-%d %H:%M} UTC" in issued
     assert f"serial {first.serial_number:x}" in issued
-    _renew(bed)
+    bed.api.patch("Secret", NAMESPACE, SECRET_NAME, renewal())
     renewed = note(bed, "shop", "www", "CertificateRenewed")
     bed.wait_for(lambda: bed.gateway.certificate(WWW) != first, "it is renewed")
     assert f"serial {bed.gateway.certificate(WWW).serial_number:x}" in renewed

@@ -19,7 +19,7 @@ from acmeistio.stores.secrets import encoded
 from pebble.program import Program
 from tests.cluster.api import Object
 from tests.cluster.bed import NAMESPACE, SECRET_NAME, Bed
-from tests.cluster.manifests import ingress, wish
+from tests.cluster.manifests import ingress, renewal, wish
 from tests.cluster.seen import names
 from tests.cluster.told import note
 from tests.cluster.turnstile import AT_FINALIZATION, Turnstile
@@ -81,8 +81,7 @@ def _data(pair: Bundle) -> dict[str, str]:
 def _renew(bed: Bed) -> None:
     """Ask for a renewal; returns when it is served. Nothing that was to come before it comes."""
     before = _served(bed)
-    now = datetime.now(UTC).isoformat()
-    _change(bed, metadata={"annotations": {"acmeistio.io/renew-requested-at": now}})
+    _change(bed, **renewal())
     bed.wait_for(lambda: _served(bed) != before, "another certificate is served")
     bed.wait_for(lambda: HOST in names(bed, HOST), "it is one of the CA's")
 

@@ -14,7 +14,7 @@ import pytest
 from tests.cluster.api import objects_of
 from tests.cluster.asked import Request, Right, requests
 from tests.cluster.bed import INSTALL, NAMESPACE, SECRET_NAME, Bed
-from tests.cluster.manifests import ingress, wish
+from tests.cluster.manifests import ingress, renewal, wish
 from tests.cluster.spans import Spans
 from tests.cluster.told import note, times_told
 
@@ -42,7 +42,7 @@ def asked(bed: Bed, spans: Spans) -> Iterator[list[Request]]:
     bed.apply(ingress("shop", "www", HOST, service="www"))
     bed.apply(wish("shop", "mistaken", "10.0.0.1"))
     _live(bed, "letsencrypt-staging", reason="CertificateIssued", times=1)
-    _renew(bed)
+    bed.api.patch("Secret", NAMESPACE, SECRET_NAME, renewal())
     _live(bed, "letsencrypt", reason="CertificateRenewed", times=2)
     yield [request for request in requests(bed) if not spans.have(request.event)]
     bed.clear()
@@ -54,11 +54,6 @@ def _live(bed: Bed, issuer: str, *, reason: str, times: int) -> None:
     note(bed, "shop", "www", reason)
     assert times_told(bed, "shop", "mistaken", "IPAddressUnsupported") == times
     bed.stop_acmeistio()
-
-
-def _renew(bed: Bed) -> None:
-    change = {"metadata": {"annotations": {"acmeistio.io/renew-requested-at": "now"}}}
-    bed.api.patch("Secret", NAMESPACE, SECRET_NAME, change)
 
 
 def test_nothing_was_refused(asked: list[Request], report: Callable[[str], None]) -> None:
