@@ -161,7 +161,7 @@ class Controller:
         """Whether what an earlier life knew is known; before that nothing may be decided."""
         try:
             await self._load(term)
-        except (Transient, Conflict) as error:
+        except (Transient, Conflict, Permanent) as error:
             self._journal.failed("load", error)
             return False
         return True

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from acmeistio.errors import Forbidden
+from acmeistio.errors import Forbidden, Permanent
 from acmeistio.model import Declaration, Installation
 from acmeistio.ports import Listing, Manifest, Objects
 from acmeistio.reasons import Defect, Reason, defect
@@ -64,7 +64,7 @@ class Looking:
         known = self._configured[1] if self._configured else self._installation
         try:
             found = await self._objects.get(ref.kind, ref.namespace, ref.name)
-        except Forbidden as error:
+        except (Forbidden, Permanent) as error:
             return known, (defect(Reason.MeshConfigUnreadable, ref, why=error),)
         if self._configured and self._configured[0] is found:
             return known, ()

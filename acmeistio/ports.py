@@ -67,8 +67,9 @@ class Listing:
 class Objects(Protocol):
     """Kubernetes objects, wherever they are kept.
 
-    Mutating calls raise NotLeader when the Term is over, Conflict when the object changed
-    since it was read, Transient when the store can't be reached now.
+    All calls raise Transient when the store can't be reached now (Forbidden where a right is
+    missing), Permanent when it will never do what is asked. Mutating calls raise NotLeader when
+    the Term is over, Conflict when the object changed since it was read.
     """
 
     async def listing(self, kind: str) -> Listing:

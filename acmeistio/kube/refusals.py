@@ -18,7 +18,7 @@ MAX_MESSAGE_CHARACTERS = 1000
 _PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 
 
-class Missing(AcmeistioError):
+class Missing(Permanent):
     """404: there is no such object, namespace or kind."""
 
 

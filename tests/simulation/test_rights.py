@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from acmeistio.errors import Permanent
 from acmeistio.model import ObjectRef
 from acmeistio.ports import Manifest
 from acmeistio.reasons import Defect
+from tests.simulated.objects import SimulatedObjects
 from tests.simulated.virtual_time import in_virtual_time
 from tests.simulation import check
 from tests.simulation.world import HOUR, MINUTE, NAMESPACE, SECRET, World, ingress
@@ -159,3 +163,26 @@ async def test_a_mesh_configuration_that_may_not_be_read_stops_nothing() -> None
         await world.until(lambda: check.is_served(world, WWW, secret="a"))
         [found] = world.journal.current_defects
         assert "get ConfigMap istio-system/istio" in found.sentence
+
+
+@in_virtual_time
+async def test_a_mesh_configuration_that_is_refused_for_good_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever the API server has against the request, it is a Defect; the rest goes on."""
+    real = SimulatedObjects.get
+
+    async def refusing(
+        objects: SimulatedObjects, kind: str, namespace: str, name: str
+    ) -> Manifest | None:
+        if (kind, name) == (MESH.kind, MESH.name):
+            raise Permanent("the API server answered 400")
+        return await real(objects, kind, namespace, name)
+
+    monkeypatch.setattr(SimulatedObjects, "get", refusing)
+    async with World(mesh_config=MESH) as world:
+        world.apply(_of_class("a", WWW, "istio"))
+        world.start()
+        await world.until(lambda: check.is_served(world, WWW, secret="a"))
+        [found] = world.journal.current_defects
+        assert (found.code, found.subject) == ("MeshConfigUnreadable", MESH)
