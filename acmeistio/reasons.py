@@ -141,8 +141,8 @@ class Reason(Enum):
     )
     SecretForbidden = _error(
         "the API server keeps the Secret from acmeistio: {why}",
-        "Add {name} to the Role of acmeistio's ServiceAccount in namespace {namespace}, or take "
-        "it out of ACMEISTIO_SECRETS_GRANTED.",
+        "Add {name} to the Role and the policy of acmeistio for namespace {namespace} "
+        "(deploy/install.yaml), or take it out of ACMEISTIO_SECRETS_GRANTED.",
     )
     # What is found in the target Secret
     SecretNotManaged = _error(

@@ -61,6 +61,13 @@ def _namespaced(text: str) -> str:
     return text
 
 
+def _secret_names(text: str | None) -> str | None:
+    for word in _words(text or "") if text != ANY_SECRET else ():
+        if not re.match(SECRET_NAME, word):
+            raise ValueError(f"{word} is no name that a Secret can have")
+    return text
+
+
 def _domains(text: str | None) -> str | None:
     for word in _words(text or ""):
         parse_name(word)
@@ -90,7 +97,7 @@ class Settings(BaseSettings):
     default_secret: Annotated[str, Field(pattern=SECRET_NAME, max_length=253)] = (
         "istio-ingress-certs"
     )
-    secrets_granted: str | None = None
+    secrets_granted: Annotated[str | None, AfterValidator(_secret_names)] = None
     domains_allowed: Annotated[str | None, AfterValidator(_domains)] = None
     mesh_config: Annotated[str, AfterValidator(_namespaced)] = "istio-system/istio"
     ingress_mode: IngressMode | None = None

@@ -128,6 +128,8 @@ def test_environment_and_options(options: dict[str, Any], monkeypatch: pytest.Mo
         ("default_secret", "good\n"),
         ("ingress_mode", "strict"),
         ("namespace", "Istio"),
+        ("secrets_granted", "istio-ingress-certs, *"),
+        ("secrets_granted", "../a"),
         ("domains_allowed", "com"),
         ("domains_allowed", "mydomain.com, 10.0.0.1"),
         ("mesh_config", "istio"),
