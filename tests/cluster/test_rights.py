@@ -142,7 +142,7 @@ def test_each_place_that_grants_a_secret_is_named_when_it_does_not(
     _declare(bed, SHOP, secret=OTHER)
     told = note(bed, "shop", SHOP, "SecretForbidden")
     assert 'cannot list resource "secrets"' in told
-    assert f"Add {OTHER} to the Role of acmeistio's ServiceAccount in namespace {NAMESPACE}" in told
+    assert f"Add {OTHER} to the Role and the policy of acmeistio" in told
     _grant_in_role(bed, OTHER)
     refusal = f"acmeistio may not create the Secret {OTHER}"
     bed.wait_for(lambda: _told(bed, refusal), "the policy is told")
