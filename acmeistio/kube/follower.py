@@ -36,7 +36,6 @@ from acmeistio.kube.following import (
 from acmeistio.kube.refusals import Gone
 from acmeistio.kube.resources import Resource
 from acmeistio.kube.stream import Bookmark, Change, lines, page, told
-from acmeistio.model import ObjectRef
 
 _log = logging.getLogger(__name__)
 
@@ -60,14 +59,6 @@ class Selection:
     resource: Resource
     namespace: str | None = None
     name: str | None = None
-
-    def covers(self, ref: ObjectRef) -> bool:
-        """Whether an object is among them."""
-        return (
-            ref.kind == self.resource.kind
-            and self.namespace in {None, ref.namespace}
-            and self.name in {None, ref.name}
-        )
 
     @property
     def path(self) -> str:
