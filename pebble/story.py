@@ -28,7 +28,8 @@ from pebble.stage import (
     Stage,
     short,
 )
-from pebble.visitor import NotServed, Served, Visitor
+from pebble.visitor import NotServed, Served
+from pebble.watching import Watch
 
 DESCRIPTION = """\
 Two helloworld backends, Envoy as ingress gateway, Pebble as CA, and acmeistio with the manifest
@@ -95,16 +96,20 @@ class Story:
         before = self._view.look(HOSTS[0])
         now = datetime.now(UTC).isoformat(timespec="seconds")
         tell.note(f"{RENEW}: {now}")
-        with Visitor(self._view, HOSTS[0]) as visitor:
+        with self._visitor() as visitor:
             self._stage.annotate_secret(RENEW, now)
             self._see(HOSTS[0], lambda served: served.serial != before.serial)
             with tell.step("A visitor sees nothing of it") as step:
                 time.sleep(AFTERWARDS_SECONDS)
                 _expect_good(visitor)
                 step.found(
-                    f"A visitor: {visitor.requests} connections meanwhile, none failed,"
+                    f"A visitor: {visitor.asked} connections meanwhile, none failed,"
                     " both serials seen"
                 )
+
+    def _visitor(self) -> Watch:
+        """Somebody who looks at the first host again and again, and sees its serials."""
+        return Watch(lambda: self._view.look(HOSTS[0]).serial, failure=NotServed)
 
     def _summary(self) -> None:
         ca = self._stage.ca
@@ -225,13 +230,13 @@ def _fresh_folder() -> Iterator[Path]:
         yield folder
 
 
-def _expect_good(visitor: Visitor) -> None:
+def _expect_good(visitor: Watch) -> None:
     if visitor.failures:
         raise NotServed(
-            f"{len(visitor.failures)} of {visitor.requests} requests failed: {visitor.failures[0]}"
+            f"{len(visitor.failures)} of {visitor.asked} requests failed: {visitor.failures[0]}"
         )
-    if len(visitor.serials) != CERTIFICATES_OF_A_RENEWAL:
-        raise NotServed(f"the visitor saw the serials {', '.join(visitor.serials)}")
+    if len(visitor.seen) != CERTIFICATES_OF_A_RENEWAL:
+        raise NotServed(f"the visitor saw the serials {', '.join(visitor.seen)}")
 
 
 def _account_of(error: StepFailed, stage: Stage) -> str:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Thread
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
@@ -20,7 +19,6 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 from pebble.processes import LOOPBACK
 
 TIMEOUT_SECONDS = 5.0
-PAUSE_SECONDS = 0.005
 
 
 class NotServed(Exception):
@@ -113,49 +111,6 @@ class FileView:
             names=frozenset(names.get_values_for_type(x509.DNSName)),
             said=f"in {self.chain.name}",
         )
-
-
-@dataclass
-class Visitor:
-    """Asks again and again from a thread, each time by a new connection.
-
-    As a context manager: it has asked once when the block begins, and leaves at its end.
-    """
-
-    view: View
-    host: str
-    requests: int = 0
-    failures: list[str] = field(default_factory=list)
-    serials: list[str] = field(default_factory=list)
-    """Those seen, in the order of their first sight."""
-
-    def __post_init__(self) -> None:
-        self._arrived, self._leaving = Event(), Event()
-        self._thread = Thread(target=self._visit, name="visitor")
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self._arrived.wait(TIMEOUT_SECONDS)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._leaving.set()
-        self._thread.join()
-
-    def _visit(self) -> None:
-        while not self._leaving.wait(PAUSE_SECONDS):
-            self._ask()
-            self._arrived.set()
-
-    def _ask(self) -> None:
-        self.requests += 1
-        try:
-            serial = self.view.look(self.host).serial
-        except NotServed as error:
-            self.failures.append(str(error))
-            return
-        if serial not in self.serials:
-            self.serials.append(serial)
 
 
 def _connect(address: str, port: int) -> socket.socket:

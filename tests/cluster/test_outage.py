@@ -16,12 +16,12 @@ import pytest
 
 from pebble.processes import LOOPBACK
 from pebble.program import Program
+from pebble.watching import Watch
 from tests.cluster.bed import NAMESPACE, SECRET_NAME, Bed
 from tests.cluster.manifests import ingress
 from tests.cluster.seen import stored_names
 from tests.cluster.spans import Spans
 from tests.cluster.turnstile import AT_CHALLENGE, AT_FINALIZATION, AT_ORDER, Turnstile
-from tests.cluster.watching import Watch
 
 WWW, MOBILE = "www.mydomain.com", "mobile.mydomain.com"
 AWAY_SECONDS = 20.0

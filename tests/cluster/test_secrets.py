@@ -17,13 +17,13 @@ from acmeistio.names import DnsName
 from acmeistio.pki import Bundle, generate_key, placeholder
 from acmeistio.stores.secrets import encoded
 from pebble.program import Program
+from pebble.watching import Watch
 from tests.cluster.api import Object
 from tests.cluster.bed import NAMESPACE, SECRET_NAME, Bed
 from tests.cluster.manifests import ingress, renewal, wish
 from tests.cluster.seen import names
 from tests.cluster.told import note
 from tests.cluster.turnstile import AT_FINALIZATION, Turnstile
-from tests.cluster.watching import Watch
 
 HOST = "www.mydomain.com"
 RESTORED_SECONDS = 3.0

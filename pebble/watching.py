@@ -1,4 +1,4 @@
-"""Asks the same question again and again while a test goes on, from a thread of its own."""
+"""Asks the same question again and again while other things happen, from a thread of its own."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ PAUSE_SECONDS = 0.02
 
 
 class Watch:
-    """What `look` has answered, from just before the block to just after it."""
+    """What `look` has answered, from just before the block to just after it.
 
-    def __init__(self, look: Callable[[], str]) -> None:
+    What it raises of `failure` is a failure of what is watched.
+    """
+
+    def __init__(self, look: Callable[[], str], *, failure: type[Exception] = OSError) -> None:
         self.seen: list[str] = []
         """The answers, in order; what is the same as before is not repeated."""
         self.failures: list[str] = []
         self.asked = 0
         self._look = look
+        self._failure = failure
         self._leaving = Event()
         self._thread = Thread(target=self._ask_on, name="watch")
 
@@ -39,7 +43,7 @@ class Watch:
         self.asked += 1
         try:
             answer = self._look()
-        except OSError as error:
+        except self._failure as error:
             self.failures.append(f"{type(error).__name__}: {error}")
             return
         if self.seen[-1:] != [answer]:
