@@ -4,53 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
-from pebble.processes import LOOPBACK
+from pebble.backends import LoopbackServer, QuickHandler, serving
 
 Contents = Mapping[str, tuple[str, str]]
 """Path → media type and text."""
 
 
-class _Page(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
-    disable_nagle_algorithm = True
-
+class _Page(QuickHandler):
     server: _Server
 
-    def do_GET(self) -> None:
+    def reply(self) -> None:
         """Answer with what the contents have now, else 404."""
         path = self.path.partition("?")[0]
         kind, text = self.server.contents.get(path, ("text/plain", ""))
-        self.send_response(200 if path in self.server.contents else 404)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(text.encode())))
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        status = 200 if path in self.server.contents else 404
+        self.answer(status, text.encode(), [("Content-Type", kind)])
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
+class _Server(LoopbackServer):
     def __init__(self, contents: Contents) -> None:
         self.contents = contents
-        super().__init__((LOOPBACK, 0), _Page)
+        super().__init__(_Page)
 
 
 @contextmanager
 def pages(contents: Contents) -> Iterator[int]:
     """A backend on a free loopback port, which is given. `contents` may change meanwhile."""
-    with _Server(contents) as server:
-        thread = Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(_Server(contents)) as port:
+        yield port

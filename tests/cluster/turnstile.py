@@ -13,7 +13,6 @@ has its resources.
 from __future__ import annotations
 
 import ssl
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
 from typing import Self
@@ -21,8 +20,8 @@ from urllib.parse import urlsplit
 
 import urllib3
 
+from pebble.backends import LoopbackServer, QuickHandler
 from pebble.local_ca import LocalCa
-from pebble.processes import LOOPBACK
 from pebble.self_signed import self_signed
 
 AT_ORDER, AT_CHALLENGE, AT_FINALIZATION = "/order-plz", "/chalZ/", "/finalize-order/"
@@ -78,48 +77,24 @@ class Turnstile:
         self._server.server_close()
 
 
-class _Request(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
-    disable_nagle_algorithm = True
-
+class _Request(QuickHandler):
     server: _Server
 
-    def do_GET(self) -> None:
-        """Hand on."""
-        self._hand_on()
-
-    def do_HEAD(self) -> None:
-        """Hand on."""
-        self._hand_on()
-
-    def do_POST(self) -> None:
+    def reply(self) -> None:
         """Hand on; the answer may have to wait."""
-        self._hand_on()
-
-    def _hand_on(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         headers = {k: v for k, v in self.headers.items() if k.lower() not in _OF_ONE_CONNECTION}
         answer = self.server.ca.request(self.command, self.path, body=body or None, headers=headers)
         if self.command == "POST" and self.path.startswith(self.server.stop_at):
             self.server.arrived.set()
             self.server.opened.wait()
-        self.send_response(answer.status)
-        for name, value in answer.headers.items():
-            if name.lower() not in _OF_ONE_CONNECTION:
-                self.send_header(name, value)
-        self.send_header("Content-Length", str(len(answer.data)))
-        self.end_headers()
-        self.wfile.write(answer.data)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        kept = [
+            pair for pair in answer.headers.items() if pair[0].lower() not in _OF_ONE_CONNECTION
+        ]
+        self.answer(answer.status, answer.data, kept)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
+class _Server(LoopbackServer):
     def __init__(self, ca: LocalCa, stop_at: str) -> None:
         self.stop_at = stop_at
         self.arrived, self.opened = Event(), Event()
@@ -131,7 +106,7 @@ class _Server(ThreadingHTTPServer):
             retries=False,
             maxsize=8,
         )
-        super().__init__((LOOPBACK, 0), _Request)
+        super().__init__(_Request)
 
     def handle_error(self, *_: object) -> None:
         """Say nothing: a program that is killed leaves its connections behind."""
