@@ -25,10 +25,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pebble.processes import CACHE, LOOPBACK, Child, free_ports
+from pebble.processes import CACHE, LOOPBACK, Child, FromStartToStop, free_ports
 from pebble.self_signed import self_signed
 
 DAY_SECONDS = 86_400
@@ -115,7 +114,7 @@ class _Ports:
     dns_management: int
 
 
-class LocalCa:
+class LocalCa(FromStartToStop):
     """Pebble with its DNS server, from `start` to `stop` or as a context manager.
 
     Every name resolves to `address`, and to no IPv6 address, unless `set_addresses` says
@@ -141,18 +140,6 @@ class LocalCa:
         self._closing = ExitStack()
         self._dns: Child
         self._pebble: Child
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Start both processes; return when they answer."""

@@ -11,10 +11,12 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Self
 
 LOOPBACK = "127.0.0.1"
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -64,6 +66,29 @@ def tail(log: Path, lines: int = 15) -> str:
     """The end of a log, for an error message."""
     text = log.read_text(errors="replace") if log.exists() else ""
     return "\n".join(text.splitlines()[-lines:])
+
+
+class FromStartToStop(ABC):
+    """What runs from `start` to `stop`, or for the time of a `with` block."""
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start it; return when it works."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End it, however far it was started. Harmless when repeated."""
 
 
 class Child:

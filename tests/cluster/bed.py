@@ -4,7 +4,7 @@
         bed.service("shop", "helloworld")
         bed.apply(INGRESS)
         bed.start_acmeistio()
-        bed.wait_for(lambda: bed.serves("www.mydomain.com"), "a certificate is served")
+        bed.wait_for(lambda: names(bed, HOST), "a certificate is served")  # seen.py
 
 Real etcd, kube-apiserver, istiod, Envoy and Pebble, as child processes, all on loopback. Puts
 them together: what each of them is told is in its own module, and the objects that only the bed
@@ -20,12 +20,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from string import Template
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from pebble.backends import backend
 from pebble.local_ca import CaOptions, LocalCa
-from pebble.processes import CHECKOUT, LOOPBACK, free_ports, listens, tail
+from pebble.processes import CHECKOUT, LOOPBACK, FromStartToStop, free_ports, listens, tail
 from pebble.program import PATIENCE_SECONDS, POLL_SECONDS, Program
 from tests.cluster import seed
 from tests.cluster.api import Api, Object, objects_of
@@ -59,7 +58,7 @@ _CLEARED = (
 """Kinds of which `clear` deletes what was not there at the start."""
 
 
-class Bed:
+class Bed(FromStartToStop):
     """The whole cluster, from `start` to `stop` or as a context manager.
 
     All files lie in `folder`, which must be empty. Every name resolves to the gateway's address
@@ -82,22 +81,6 @@ class Bed:
         self._kubeconfig: Path
         self._furniture: set[tuple[str, str, str]]
         self._at_rest: Mapping[str, Any]
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Start all but acmeistio, and apply what is installed for it. Returns when it works."""
@@ -231,18 +214,6 @@ class Bed:
         self._istiod.stop()
         self._istiod.launch()
         self._istiod.wait_until_ready()
-
-    @contextmanager
-    def another_ca(self, options: CaOptions) -> Iterator[LocalCa]:
-        """A second CA with other manners; an acmeistio that is started meanwhile uses it."""
-        before = self.ca, self.root
-        try:
-            with self._make_ca(options) as self.ca:
-                self.root = self.folder / f"root-of-{self.ca.http_port}.pem"
-                self.root.write_bytes(self.ca.root_pem())
-                yield self.ca
-        finally:
-            self.ca, self.root = before
 
     def audit(self) -> list[Object]:
         """The requests of acmeistio since the start of the bed, as the audit log has them."""

@@ -19,12 +19,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import yaml
 
-from pebble.processes import CACHE, LOOPBACK, Child, free_ports
+from pebble.processes import CACHE, LOOPBACK, Child, FromStartToStop, free_ports
 from pebble.self_signed import self_signed
 from tests.cluster.api import Api
 
@@ -43,7 +42,7 @@ _AUDIT_POLICY = {
 }
 
 
-class ControlPlane:
+class ControlPlane(FromStartToStop):
     """etcd and kube-apiserver from `start` to `stop`, or as a context manager.
 
     All that they write lies in `folder`, which must be empty. It begins with what a copy of the
@@ -58,22 +57,6 @@ class ControlPlane:
         self.api_port, self._etcd_port, self._peer_port = free_ports(3)
         self._closing = ExitStack()
         self._api_server: Child
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Start both; return when the API server is ready."""
