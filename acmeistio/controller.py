@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import starmap
 from typing import Protocol
 
-from acmeistio.errors import AcmeistioError, Conflict, Forbidden, NotLeader, Permanent, Transient
+from acmeistio.bulkheads import Bulkheads, defect_of
+from acmeistio.errors import Conflict, Forbidden, Permanent, Transient
 from acmeistio.issuing import Issued, Issuing, NotIssued
 from acmeistio.looking import Looking
 from acmeistio.model import (
@@ -33,7 +34,7 @@ from acmeistio.pki import placeholder
 from acmeistio.planning.decide import Situation, decide
 from acmeistio.planning.plan import Plan, World, plan
 from acmeistio.ports import Clock, Leadership, Objects, Term
-from acmeistio.reasons import Defect, Reason, defect
+from acmeistio.reasons import Defect
 from acmeistio.stores.memory import LedgerStore, PendingKeys
 from acmeistio.stores.secrets import SecretStore, placeholder_facts
 
@@ -55,10 +56,7 @@ REPAIRS_AT_ONCE = 4
 """Placeholders for hundreds of new names must not keep the first of them from being ordered."""
 
 LOOK_FAILED_SECONDS = 2.0
-LONGEST_INTERNAL_BACKOFF_SECONDS = 3600.0
-LONGEST_REFUSED_BACKOFF_SECONDS = 30.0
-"""After a mistake of our own, or a write that was refused, a target waits for LOOK_FAILED_SECONDS,
-doubled each time up to one of these."""
+"""What can't be looked at, or loaded at the start, is tried again after this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +123,9 @@ class Controller:
         self._changes = 0
         self._looking = Looking(objects, installation, journal.failed)
         self._remembered: dict[Target, Issued] = {}
-        self._working: dict[Target, asyncio.Task[None]] = {}
-        self._just_done: set[Target] = set()
+        self._bulkheads = Bulkheads(clock, journal.failed, self._wake.set)
         self._repairs = asyncio.Semaphore(REPAIRS_AT_ONCE)
         self._timer: asyncio.TimerHandle | None = None
-        self._ended_by: BaseException | None = None
-        self._errors: dict[Target, Defect] = {}
-        self._mistakes: dict[Target, int] = {}
         self._unread: dict[Target, BaseException] = {}
         self._look_seconds = 0.0
         self.last_pass_at = clock.monotonic()
@@ -146,15 +140,14 @@ class Controller:
             while not await self._loaded(term):
                 self.last_pass_at = self._clock.monotonic()
                 await self._clock.sleep(LOOK_FAILED_SECONDS)
-            while self._ended_by is None:
+            while self._bulkheads.ended_by is None:
                 await self._look_and_act(term)
                 await self._wait_for_news()
-            raise self._ended_by
+            raise self._bulkheads.ended_by
         finally:
-            tasks = [following, *self._working.values()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+            await self._bulkheads.close()
             await self._leadership.release()
 
     async def _loaded(self, term: Term) -> bool:
@@ -181,7 +174,7 @@ class Controller:
     async def _look_and_act(self, term: Term) -> None:
         """One pass. What can't be looked at now is looked at again soon."""
         began = self._clock.monotonic()
-        self._just_done.clear()
+        self._bulkheads.look_begins()
         try:
             look = await self._look(term)
         except Transient as error:
@@ -212,7 +205,7 @@ class Controller:
             now=self._clock.now(),
         )
         current = plan(world)
-        errors = [*self._errors.values(), *starmap(_defect_of, self._unread.items())]
+        errors = [*self._bulkheads.defects, *starmap(defect_of, self._unread.items())]
         if complete and held.keys() == declarers.keys():
             self._forget_undeclared(frozenset(current.specs))
             await self._tidy(current, term)
@@ -237,9 +230,9 @@ class Controller:
         return held
 
     def _forget_undeclared(self, targets: frozenset[Target]) -> None:
-        """Keys and errors of targets that nobody declares are not kept in memory."""
+        """Keys and failures of targets that nobody declares are not kept in memory."""
         self._remembered = {t: known for t, known in self._remembered.items() if t in targets}
-        self._errors = {t: found for t, found in self._errors.items() if t in targets}
+        self._bulkheads.retain(targets)
 
     async def _tidy(self, current: Plan, term: Term) -> None:
         declared = frozenset(
@@ -249,7 +242,7 @@ class Controller:
         settled = frozenset(
             target
             for target, verdict in current.verdicts.items()
-            if isinstance(verdict.decision, Keep) and target not in self._working
+            if isinstance(verdict.decision, Keep) and not self._bulkheads.is_working(target)
         )
         with contextlib.suppress(Transient, Conflict):
             await self._ledger.change(
@@ -258,49 +251,13 @@ class Controller:
             await self._retain_keys(term)
 
     def _act(self, current: Plan, held: Mapping[Target, Held], term: Term) -> None:
-        """Start what is to be done, one thing at a time per target."""
+        """Start what is to be done."""
         for target, verdict in current.verdicts.items():
-            if target in self._working or target in self._just_done:
-                # What was looked at may be older than what was done since.
-                continue
-            if isinstance(verdict.decision, StoreKnown | StorePlaceholder | Issue):
-                work = self._pursue(current.specs[target], verdict.decision, held[target], term)
-                self._start(target, work)
-
-    def _start(self, target: Target, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.ensure_future(self._guarded(target, work))
-        self._working[target] = task
-        task.add_done_callback(lambda done: self._done(target, done))
-
-    def _done(self, target: Target, task: asyncio.Task[None]) -> None:
-        self._working.pop(target, None)
-        self._just_done.add(target)
-        self._wake.set()
-        if not task.cancelled():
-            self._ended_by = self._ended_by or task.exception()
-
-    async def _guarded(self, target: Target, work: Coroutine[None, None, None]) -> None:
-        """Do the work for one target; what goes wrong with it stays there."""
-        try:
-            await work
-            self._errors.pop(target, None)
-            self._mistakes.pop(target, None)
-        except NotLeader:
-            raise
-        except Exception as error:  # noqa: BLE001  # a bulkhead: the rest goes on
-            self._journal.failed(f"Secret {target}", error)
-            await self._clock.sleep(self._pause_after(target, error))
-
-    def _pause_after(self, target: Target, error: Exception) -> float:
-        """Seconds until a target is tried again; what does not pass by itself is a Defect."""
-        found = _defect_of(target, error)
-        if found is None:
-            return LOOK_FAILED_SECONDS
-        self._errors[target] = found
-        mistakes = self._mistakes[target] = self._mistakes.get(target, 0) + 1
-        expected = isinstance(error, AcmeistioError)
-        longest = LONGEST_REFUSED_BACKOFF_SECONDS if expected else LONGEST_INTERNAL_BACKOFF_SECONDS
-        return min(LOOK_FAILED_SECONDS * 2.0 ** min(mistakes, 16), longest)
+            decision = verdict.decision
+            wanted = isinstance(decision, StoreKnown | StorePlaceholder | Issue)
+            if wanted and self._bulkheads.is_free(target):
+                work = self._pursue(current.specs[target], decision, held[target], term)
+                self._bulkheads.start(target, work)
 
     async def _pursue(
         self,
@@ -390,17 +347,3 @@ def _declarers(declarations: Iterable[Declaration]) -> dict[Target, tuple[Object
     for declaration in declarations:
         found.setdefault(declaration.target, set()).add(declaration.source)
     return {target: tuple(sorted(refs)) for target, refs in found.items()}
-
-
-def _defect_of(target: Target, error: BaseException) -> Defect | None:
-    """What kept a Secret from being read or written, None for what passes by itself."""
-    if isinstance(error, Forbidden | Permanent):
-        facts = {"name": target.name, "namespace": target.namespace}
-        return defect(Reason.SecretForbidden, target.ref, why=error, **facts)
-    if isinstance(error, AcmeistioError):
-        return None
-    return _internal(target.ref, error)
-
-
-def _internal(ref: ObjectRef, error: BaseException) -> Defect:
-    return defect(Reason.InternalError, ref, problem=f"{type(error).__name__}: {error}")

@@ -133,7 +133,7 @@ async def test_a_program_that_dies_does_not_pass_unnoticed() -> None:
     """Waiting in a world whose program has died raises what it died of."""
     async with served(WWW) as world:
         assert world.process
-        world.process.controller._ended_by = OSError("the loop broke")
+        world.process.controller._bulkheads.ended_by = OSError("the loop broke")
         world.apply()
         with pytest.raises(OSError, match="the loop broke"):
             await world.sleep(1000)
