@@ -166,7 +166,7 @@ async def _cluster(settings: Settings, stack: contextlib.AsyncExitStack) -> Plac
         leadership,
         kinds=("Ingress", "IngressClass"),
         is_shared=lambda ref: _is_shared(ref, installation),
-        whole=[("Secret", installation.gateway_namespace)] if together else [],
+        whole=[("Secret", place) for place in installation.gateway_namespaces] if together else [],
     )
     events = Events(client, objects.find, pod_name)
     journal = Journals(LogJournal(), EventJournal(events, SystemClock()))
@@ -175,8 +175,8 @@ async def _cluster(settings: Settings, stack: contextlib.AsyncExitStack) -> Plac
 
 def _is_shared(ref: ObjectRef, installation: Installation) -> bool:
     """Whether an object that acmeistio asks for by name is written by others as well."""
-    target = ref.kind == "Secret" and ref.namespace == installation.gateway_namespace
-    return ref == installation.mesh_config or (target and not is_reserved(ref.name))
+    target = ref.kind == "Secret" and not is_reserved(ref.name)
+    return ref == installation.mesh_config or target
 
 
 async def _until_stopped(*works: Coroutine[Any, Any, None]) -> None:

@@ -13,7 +13,7 @@ import typer
 
 from acmeistio import __version__
 from acmeistio.errors import Misconfigured
-from acmeistio.model import IngressMode
+from acmeistio.model import IngressMode, Probing, Routing
 from acmeistio.settings import LogFormat, load_settings
 
 cli = typer.Typer(
@@ -91,7 +91,41 @@ def run(
     ] = None,
     gateway_namespace: Annotated[
         str | None,
-        typer.Option(help="Where the gateway reads Secrets [istio-system]."),
+        typer.Option(help="Where the gateway's pods run and read Secrets [istio-system]."),
+    ] = None,
+    gateways: Annotated[
+        str | None,
+        typer.Option(
+            help="Several gateways, or one that is not istio-ingressgateway, as YAML: "
+            "[{namespace: edge, selector: {istio: edge}, service: edge}]; each may have a "
+            "routing, an address, an httpPort and an httpsPort of its own."
+        ),
+    ] = None,
+    routing: Annotated[
+        Routing | None,
+        typer.Option(
+            help="How the CA's requests are brought to acmeistio: filter (one EnvoyFilter for "
+            "all hosts), mirror (a route beside each of yours, where EnvoyFilters are not "
+            "allowed) or off (you see to it) [filter]."
+        ),
+    ] = None,
+    probe: Annotated[
+        Probing | None,
+        typer.Option(
+            help="A name that can't be reached through the gateway: waits (gate), is told and "
+            "ordered all the same (advise), or is not looked at (off) [gate]."
+        ),
+    ] = None,
+    root_namespace: Annotated[
+        str | None,
+        typer.Option(help="The mesh's root namespace [istio-system]."),
+    ] = None,
+    gateway_class: Annotated[
+        str | None,
+        typer.Option(help="GatewayClass whose gateways Istio deploys itself, or none [istio]."),
+    ] = None,
+    cluster_domain: Annotated[
+        str | None, typer.Option(help="The cluster's DNS domain [cluster.local].")
     ] = None,
     default_secret: Annotated[
         str | None,

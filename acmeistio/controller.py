@@ -193,11 +193,11 @@ class Controller:
             self._wake_after(min(waits))
 
     async def _look(self, term: Term) -> Look:
-        declarations, defects, complete = await self._looking.declarations()
-        declarers = _declarers(declarations)
+        seen = await self._looking.look()
+        declarers = _declarers(seen.declarations)
         held = await self._held(frozenset(declarers))
         world = World(
-            declarations=declarations,
+            declarations=seen.declarations,
             held=held,
             remembered=frozenset(self._remembered),
             ledger=self._ledger.ledger,
@@ -206,10 +206,10 @@ class Controller:
         )
         current = plan(world)
         errors = [*self._bulkheads.defects, *starmap(defect_of, self._unread.items())]
-        if complete and held.keys() == declarers.keys():
+        if seen.complete and held.keys() == declarers.keys():
             self._forget_undeclared(frozenset(current.specs))
             await self._tidy(current, term)
-        found = tuple(sorted({*defects, *current.defects, *filter(None, errors)}))
+        found = tuple(sorted({*seen.defects, *current.defects, *filter(None, errors)}))
         return Look(current, held, declarers, found)
 
     async def _held(self, targets: frozenset[Target]) -> dict[Target, Held]:

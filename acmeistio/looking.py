@@ -1,21 +1,64 @@
 """What all objects declare at this moment: kinds are listed, their sources asked.
 
 Owns what is remembered between looks: unknown is not absent, so a kind that can't be listed keeps
-what it had; and an object that has not changed is not read again. Decides nothing.
+what it had; and an object is not read again while it and all that it depends on are the same.
+Decides nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from acmeistio.errors import Forbidden, Permanent
-from acmeistio.model import Declaration, Installation
+from acmeistio.model import Declaration, Installation, ObjectRef
 from acmeistio.ports import Listing, Manifest, Objects
 from acmeistio.reasons import Defect, Reason, defect
-from acmeistio.sources import Found, ingress, mesh, untrusted
+from acmeistio.sources import (
+    Found,
+    Source,
+    Surroundings,
+    gateway_api,
+    ingress,
+    istio,
+    joined,
+    mesh,
+    permission,
+    untrusted,
+)
+
+INGRESS_CLASS, NAMESPACE = "IngressClass", "Namespace"
+
+SOURCES: tuple[Source, ...] = (ingress, istio, gateway_api)
+
+KINDS = tuple(
+    dict.fromkeys(
+        (INGRESS_CLASS, NAMESPACE, *(kind for source in SOURCES for kind in source.KINDS))
+    )
+)
+"""All kinds that are listed."""
+
+_NOTHING = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one look at all objects has seen; `complete` if every kind could be read.
+
+    `installation` is with what the mesh says. `manifests` are all objects by kind; the same tuple
+    as at the last look where nothing of the kind has changed.
+    """
+
+    declarations: tuple[Declaration, ...]
+    defects: frozenset[Defect]
+    complete: bool
+    installation: Installation
+    manifests: Mapping[str, tuple[Manifest, ...]]
 
 
 class Looking:
@@ -31,26 +74,31 @@ class Looking:
         self._installation = installation
         self._failed = failed
         self._listings: dict[str, Listing] = {}
-        self._found: dict[int, tuple[Manifest, Found]] = {}
-        self._read_with: tuple[dict[str, str], Installation] | None = None
+        self._readings: dict[int, _Reading] = {}
+        self._read_with: Surroundings | None = None
+        self._all: tuple[Mapping[str, tuple[Manifest, ...]], Found] | None = None
         self._configured: tuple[Manifest | None, Installation] | None = None
         """The mesh's ConfigMap as it was read last, and the installation with what it says."""
 
-    async def declarations(self) -> tuple[tuple[Declaration, ...], set[Defect], bool]:
-        """What all objects declare, the Defects, and whether every kind could be read."""
-        classes = await self._listing("IngressClass")
-        ingresses = await self._listing("Ingress")
+    async def look(self) -> Seen:
+        """All that is declared now. Raises Transient."""
+        listings = dict(zip(KINDS, await asyncio.gather(*map(self._listing, KINDS)), strict=True))
+        manifests = {kind: listing.manifests for kind, listing in listings.items()}
         installation, mesh_defects = await self._in_mesh()
-        found = self._read(ingresses, _controllers(classes), installation)
-        troubles = {
+        domains_of, namespace_defects = permission.domains_of(manifests[NAMESPACE])
+        controllers = _controllers(manifests[INGRESS_CLASS])
+        found = self._read(manifests, Surroundings(installation, controllers, domains_of))
+        troubles = [
             Defect(trouble.subject, trouble.code, trouble.facts)
-            for listing in (classes, ingresses)
+            for listing in listings.values()
             for trouble in listing.troubles
-        }
-        return (
-            tuple(declaration for f in found for declaration in f.declarations),
-            {*troubles, *mesh_defects, *(d for f in found for d in f.defects)},
-            classes.complete and ingresses.complete,
+        ]
+        return Seen(
+            declarations=found.declarations,
+            defects=frozenset((*troubles, *mesh_defects, *namespace_defects, *found.defects)),
+            complete=all(listing.complete for listing in listings.values()),
+            installation=installation,
+            manifests=manifests,
         )
 
     async def _in_mesh(self) -> tuple[Installation, tuple[Defect, ...]]:
@@ -78,30 +126,60 @@ class Looking:
         return known, ()
 
     def _read(
-        self, ingresses: Listing, controllers: dict[str, str], installation: Installation
-    ) -> list[Found]:
-        """What each object declares; one that is the same as at the last look is not read again."""
-        same = (controllers, installation) == self._read_with
-        known = self._found if same else {}
-        self._read_with = (controllers, installation)
-        self._found = {
-            id(manifest): known.get(id(manifest))
-            or (manifest, self._read_one(manifest, controllers, installation))
-            for manifest in ingresses.manifests
-        }
-        return [found for _, found in self._found.values()]
+        self, manifests: Mapping[str, tuple[Manifest, ...]], surroundings: Surroundings
+    ) -> Found:
+        """What all objects declare; nothing is read where nothing has changed."""
+        if surroundings != self._read_with:
+            self._readings, self._read_with, self._all = {}, surroundings, None
+        if self._all is None or not _same(self._all[0].values(), manifests.values()):
+            readings = [*self._current(manifests, surroundings)]
+            self._readings = {id(reading.manifest): reading for reading in readings}
+            together = (self._together(source, manifests, surroundings) for source in SOURCES)
+            self._all = manifests, joined(*(reading.found for reading in readings), *together)
+        return self._all[1]
 
-    def _read_one(
-        self, manifest: Manifest, controllers: dict[str, str], installation: Installation
+    def _current(
+        self, manifests: Mapping[str, tuple[Manifest, ...]], surroundings: Surroundings
+    ) -> Iterator[_Reading]:
+        """A reading of each object; what is the same as at the last look is not read again."""
+        for source in SOURCES:
+            for manifest, related in source.subjects(manifests):
+                known = self._readings.get(id(manifest))
+                if known is None or not _same(known.related, related):
+                    known = _Reading(
+                        manifest, related, self._declared(source, manifest, related, surroundings)
+                    )
+                yield known
+
+    def _declared(
+        self,
+        source: Source,
+        manifest: Manifest,
+        related: tuple[Manifest, ...],
+        surroundings: Surroundings,
     ) -> Found:
         """What one object declares; a mistake of ours in reading it stays with that object."""
         try:
-            return ingress.declarations(manifest, controllers, installation)
+            return source.declarations(manifest, related, surroundings)
         except Exception as error:  # noqa: BLE001  # a bulkhead: the rest goes on
-            ref = untrusted.reference(manifest)
-            self._failed(f"reading {ref}", error)
-            problem = f"{type(error).__name__}: {error}"
-            return Found(defects=(defect(Reason.InternalError, ref, problem=problem),))
+            return self._broken(untrusted.reference(manifest), error)
+
+    def _together(
+        self,
+        source: Source,
+        manifests: Mapping[str, tuple[Manifest, ...]],
+        surroundings: Surroundings,
+    ) -> Found:
+        """What is wrong with several objects together, none of which is wrong by itself."""
+        try:
+            return Found(defects=source.together(manifests, surroundings))
+        except Exception as error:  # noqa: BLE001  # a bulkhead: the rest goes on
+            return self._broken(ObjectRef("Kind", "", source.KINDS[0]), error)
+
+    def _broken(self, ref: ObjectRef, error: Exception) -> Found:
+        self._failed(f"reading {ref}", error)
+        problem = f"{type(error).__name__}: {error}"
+        return Found(defects=(defect(Reason.InternalError, ref, problem=problem),))
 
     async def _listing(self, kind: str) -> Listing:
         """The objects of a kind; one that can't be listed keeps what it had."""
@@ -111,17 +189,33 @@ class Looking:
         return Listing(self._listings[kind].manifests, listing.complete, listing.troubles)
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What an object declares, and the others that this depends on."""
+
+    manifest: Manifest
+    related: tuple[Manifest, ...]
+    found: Found
+
+
+def _same(ones: Iterable[object], others: Iterable[object]) -> bool:
+    """Whether it is one by one the same; manifests and listings are changed by nobody."""
+    return all(
+        one is other for one, other in itertools.zip_longest(ones, others, fillvalue=_NOTHING)
+    )
+
+
 def _mesh_of(config_map: Manifest) -> Mapping[str, Any]:
     """The mesh configuration in Istio's ConfigMap. Raises YAMLError."""
     text = untrusted.text(untrusted.mapping(config_map, "data").get("mesh"))
     return untrusted.mapping(yaml.safe_load(text))
 
 
-def _controllers(classes: Listing) -> dict[str, str]:
+def _controllers(classes: Iterable[Manifest]) -> dict[str, str]:
     """Which controller each IngressClass belongs to."""
     return {
         untrusted.reference(manifest).name: untrusted.text(
             untrusted.mapping(manifest, "spec").get("controller")
         )
-        for manifest in classes.manifests
+        for manifest in classes
     }

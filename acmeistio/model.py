@@ -7,9 +7,10 @@ timedeltas. A plain number carries its unit in its name.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from acmeistio.names import DnsName
 
@@ -29,6 +30,18 @@ class ObjectRef:
     def short(self) -> str:
         """Without the namespace, for objects that have none, such as a manifest file."""
         return f"{self.kind} {self.name}"
+
+
+ISTIO_GATEWAY = "Gateway.networking.istio.io"
+K8S_GATEWAY = "Gateway.gateway.networking.k8s.io"
+"""Two groups have a kind Gateway; they are told apart as kubectl does."""
+
+
+def kind_of(manifest: Mapping[str, Any]) -> str:
+    """The kind of an object as ObjectRef has it: of a Gateway with its group."""
+    kind = str(manifest.get("kind", ""))
+    group, slash, _ = str(manifest.get("apiVersion", "")).partition("/")
+    return f"{kind}.{group}" if kind == "Gateway" and slash else kind
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -60,12 +73,43 @@ class KeyType(StrEnum):
 DEFAULT_KEY_TYPE = KeyType.ECDSA_P256
 
 
+def key_types_of_pair(
+    secret_names: tuple[str, ...], wished: KeyType | None
+) -> tuple[KeyType | None, ...]:
+    """The key type for each Secret of one server: of two, one is RSA and one is not.
+
+    A server has two so that clients without ECDSA are served too. The one with "rsa" in its name
+    is that one, else the second where the first is what was wished.
+    """
+    if len(secret_names) != 2:  # noqa: PLR2004
+        return (wished,) * len(secret_names)
+    rsa = wished if wished and wished.startswith("rsa") else KeyType.RSA_2048
+    ecdsa = wished if wished and not wished.startswith("rsa") else DEFAULT_KEY_TYPE
+    first_is_rsa, second_is_rsa = ("rsa" in name for name in secret_names)
+    if first_is_rsa == second_is_rsa:
+        first_is_rsa = wished is rsa
+    return (rsa, ecdsa) if first_is_rsa else (ecdsa, rsa)
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class GatewayAddress:
+    """Where a gateway answers from inside the cluster: its Service's name, and its ports."""
+
+    host: str
+    http_port: int = 80
+    https_port: int = 443
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.http_port}"
+
+
 @dataclass(frozen=True, slots=True)
 class Declaration:
     """What one object asks for. An absent parameter (None) is no opinion.
 
     `created_at` is the object's creationTimestamp; None for a manifest in a folder, where
-    namespace and name decide who is older and never the file's time.
+    namespace and name decide who is older and never the file's time. `reached_at` are the
+    gateways through which the names are served; none where that is not known.
     """
 
     source: ObjectRef
@@ -75,14 +119,15 @@ class Declaration:
     issuer: str | None = None
     key_type: KeyType | None = None
     profile: str | None = None
+    reached_at: tuple[GatewayAddress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateSpec:
     """What one target Secret should hold, merged from its declarations.
 
-    `names` is sorted; `declared_by` says for each name which objects declare it.
-    `profile` None leaves the choice to the CA.
+    `names` is sorted; `declared_by` says for each name which objects declare it, `reached_at`
+    through which gateways it is served. `profile` None leaves the choice to the CA.
     """
 
     target: Target
@@ -91,6 +136,7 @@ class CertificateSpec:
     key_type: KeyType
     profile: str | None
     declared_by: Mapping[DnsName, tuple[ObjectRef, ...]]
+    reached_at: Mapping[DnsName, tuple[GatewayAddress, ...]] = field(default_factory=dict)
 
     @property
     def sources(self) -> tuple[ObjectRef, ...]:
@@ -123,26 +169,96 @@ class IngressMode(StrEnum):
     OFF = "OFF"
 
 
+class Routing(StrEnum):
+    """How the CA's requests are brought from a gateway to acmeistio.
+
+    FILTER: before every route of every host, by an EnvoyFilter. MIRROR: by a route beside each
+    route of a user, where a mesh allows no EnvoyFilters. OFF: somebody else sees to it.
+    """
+
+    FILTER = "filter"
+    MIRROR = "mirror"
+    OFF = "off"
+
+
+class Probing(StrEnum):
+    """What is done with a name that can't be reached through the gateway.
+
+    GATE: it waits, for an hour at most. ADVISE: it is told and ordered. OFF: nobody looks.
+    """
+
+    GATE = "gate"
+    ADVISE = "advise"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayWorkload:
+    """Gateway pods that Istio Gateways and Ingresses are served by, all of one namespace.
+
+    `selector` are labels of the pods; `service` is what they are reached by from inside, and
+    `address` another way to it (a host, where the Service's name is none).
+    """
+
+    namespace: str = "istio-system"
+    selector: Mapping[str, str] = field(default_factory=lambda: {"istio": "ingressgateway"})
+    service: str = "istio-ingressgateway"
+    routing: Routing = Routing.FILTER
+    address: str | None = None
+    http_port: int = 80
+    https_port: int = 443
+
+    def is_selected_by(self, labels: Mapping[str, str]) -> bool:
+        """Whether a Gateway with this selector is served by these pods; {} selects all pods."""
+        return labels.items() <= self.selector.items()
+
+
 @dataclass(frozen=True, slots=True)
 class Installation:
     """What this installation says and every source needs.
 
-    Secrets of Ingresses lie in `gateway_namespace`, where the gateway pods read them; of these
-    acmeistio may read and write `secrets_granted` (None: any). Names must lie within
-    `domains_allowed` (None: any). `mesh_config` is the ConfigMap that
-    has Istio's own word on mode and class (None: the values here are it).
+    acmeistio itself is in `namespace`. Secrets of Ingresses and Istio Gateways lie in the
+    namespace of the gateway pods that serve them; of these acmeistio may read and write
+    `secrets_granted` (None: any). Names must lie within `domains_allowed` (None: any).
+    `mesh_config` is the ConfigMap that has Istio's own word on mode, class and selector of
+    Ingresses (None: the values here are it). EnvoyFilters in `root_namespace` count for the whole
+    mesh; there one serves the gateways that Istio deploys for Gateways of `gateway_class` (None: none).
     """
 
     issuers: Mapping[str, Issuer]
     default_issuer: str
-    gateway_namespace: str = "istio-system"
+    namespace: str = "istio-system"
+    gateways: tuple[GatewayWorkload, ...] = (GatewayWorkload(),)
+    root_namespace: str = "istio-system"
+    gateway_class: str | None = "istio"
+    cluster_domain: str = "cluster.local"
+    probing: Probing = Probing.GATE
     default_secret: str = "istio-ingress-certs"
     ingress_mode: IngressMode = IngressMode.STRICT
     ingress_class: str = "istio"
+    ingress_selector: Mapping[str, str] = field(default_factory=lambda: {"istio": "ingressgateway"})
     mesh_config: ObjectRef | None = None
     secrets_granted: frozenset[str] | None = None
     domains_allowed: frozenset[DnsName] | None = None
     honours_tls_acme: bool = False
+
+    @property
+    def gateway_namespaces(self) -> frozenset[str]:
+        """Where gateway pods read Secrets."""
+        return frozenset(workload.namespace for workload in self.gateways)
+
+    def selected(self, labels: Mapping[str, str]) -> tuple[GatewayWorkload, ...]:
+        """The gateway pods that a selector selects."""
+        return tuple(workload for workload in self.gateways if workload.is_selected_by(labels))
+
+    def address_of(self, workload: GatewayWorkload) -> GatewayAddress:
+        """Where gateway pods answer from inside the cluster."""
+        host = workload.address or self.service_host(workload.namespace, workload.service)
+        return GatewayAddress(host, workload.http_port, workload.https_port)
+
+    def service_host(self, namespace: str, service: str) -> str:
+        """The name of a Service in the cluster's DNS."""
+        return f"{service}.{namespace}.svc.{self.cluster_domain}"
 
 
 @dataclass(frozen=True, slots=True)

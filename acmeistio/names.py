@@ -59,6 +59,22 @@ def covers(names: frozenset[DnsName], name: DnsName) -> bool:
     return name in names or DnsName("*." + name.partition(".")[2]) in names
 
 
+def is_wildcard_host(host: str) -> bool:
+    """Whether a host of a route stands for several: `*` for all, `*.example.com`."""
+    return host.startswith("*")
+
+
+def host_matches(host: str, name: str) -> bool:
+    """Whether a host of a route includes a name, or a host that may have a wildcard itself.
+
+    Unlike in a certificate, `*.example.com` includes everything below, at any depth; that is so for
+    Envoy's virtual hosts, Istio's and the Gateway API's hosts.
+    """
+    return host in (name, "*") or (
+        host.startswith("*.") and name.removeprefix("*").endswith(host[1:])
+    )
+
+
 def is_within(name: DnsName, domains: frozenset[DnsName]) -> bool:
     """Whether `name` is one of `domains` or lies below one of them."""
     labels = name.removeprefix("*.").split(".")

@@ -59,9 +59,15 @@ class Reason(Enum):
         "Write a full domain name such as www.example.com; the other names go on without it.",
     )
     NameNotAllowed = _error(
-        "this installation orders no certificate for {name}; it does for {allowed}, and all below",
-        "Declare a name within those, or add its domain to ACMEISTIO_DOMAINS_ALLOWED; the other "
-        "names go on without it.",
+        "{name} lies outside the domains of {whose}: {allowed}",
+        "Declare a name within those, or add its domain to {place}; the other names go on "
+        "without it.",
+    )
+    NamespaceNotAllowed = _error(
+        "its Secret {target} would take a private key into a namespace that no administrator "
+        "has allowed",
+        "Give Namespace {namespace} the annotation {annotation} with the domains that it may "
+        "have, and acmeistio its rights there (deploy/tenant.yaml).",
     )
     IPAddressUnsupported = _error(
         "{name} is an IP address, and this installation has certificates for names only",
@@ -112,6 +118,53 @@ class Reason(Enum):
         "Istio does not process this Ingress ({why}), so its hosts can't be served",
         "Set the annotation kubernetes.io/ingress.class: {ingress_class}.",
     )
+    GatewayUnknown = _error(
+        "it is served by pods with the labels {selector}, which are of no gateway that this "
+        "installation knows",
+        "Add that gateway to ACMEISTIO_GATEWAYS (namespace, selector, service), or correct the "
+        "selector.",
+    )
+    GatewayMissing = _error(
+        "it is to be served through {gateway}, and there is no such Gateway",
+        "Name one that exists in spec.gateways; one of another namespace is NAMESPACE/NAME.",
+    )
+    GatewayDeclines = _error(
+        '{gateway} serves its hosts and says acmeistio.io/tls: "false"',
+        "Ask the owner of the Gateway; until then it gets no certificate through it.",
+    )
+    NotServedWithTLS = _error(
+        "none of its Gateways ({gateways}) has a server that terminates TLS for its hosts",
+        "Bind it to a Gateway with a server of port 443 for its hosts, with tls.mode: SIMPLE and "
+        "a credentialName.",
+    )
+    NoTLSServer = _error(
+        "it has no server that terminates TLS, so there is nothing to have a certificate for",
+        "Add a server of port 443, protocol HTTPS, with the hosts, tls.mode: SIMPLE and a "
+        "credentialName.",
+    )
+    OnlyWildcardHosts = _error(
+        "its servers name only wildcard hosts ({hosts}), for which no CA issues without DNS, and "
+        "no VirtualService that is bound to it asks for its own hosts",
+        'Give VirtualServices that are bound to it the annotation acmeistio.io/tls: "true", or '
+        "name the hosts one by one in acmeistio.io/domains on the Gateway.",
+    )
+    TLSNotTerminated = _warning(
+        "for {hosts} the gateway passes TLS through to the backend, so it has no use for a "
+        "certificate",
+        "Nothing, if the backend has one; else use the mode that terminates TLS at the gateway "
+        "(SIMPLE, Terminate).",
+    )
+    MutualTLSBehindRedirect = _error(
+        "HTTP is redirected to HTTPS, where {hosts} demand a certificate of the client, which "
+        "the CA has not, so it can't validate them",
+        "Use OPTIONAL_MUTUAL, or serve the hosts on port 80 without httpsRedirect.",
+    )
+    CertificateFromFile = _warning(
+        "the gateway's pods read {file}; a new certificate gets there only if that is a mount of "
+        "Secret {secret}, after about a minute, and with Istio 1.29.0 to 1.29.2 and 1.30.0 to "
+        "1.30.2 only once",
+        "Use credentialName in place of the files.",
+    )
     UnknownIssuer = _error(
         "acmeistio.io/issuer {issuer} is not configured; known: {known}",
         "Use one of the known issuers, or configure this one.",
@@ -143,6 +196,72 @@ class Reason(Enum):
         "the API server keeps the Secret from acmeistio: {why}",
         "Add {name} to the Role and the policy of acmeistio for namespace {namespace} "
         "(deploy/install.yaml), or take it out of ACMEISTIO_SECRETS_GRANTED.",
+    )
+    # What the gateway answers to acmeistio's own request
+    GatewayNotAnswering = _error(
+        "no gateway answers at {address}, so the CA's request for {name} would meet nothing: "
+        "{problem}",
+        "Let a Gateway open port 80 for those pods (deploy/install.yaml), or correct the service "
+        "and the port of the gateway in ACMEISTIO_GATEWAYS.",
+    )
+    ChallengeNotRouted = _error(
+        "the challenge path of {name} is answered {status} over {scheme}, seen through "
+        "{address}: nothing there leads to acmeistio; the host is routed by {owner}",
+        "Install the routes of acmeistio (deploy/install.yaml) for this gateway; where they are, "
+        "look for a Gateway or a host that takes {name} out of their reach.",
+    )
+    AnotherBackend = _error(
+        "another backend than acmeistio answers the challenge path of {name} with {status} over "
+        "{scheme}, seen through {address}; the host is routed by {owner}",
+        "Let /.well-known/acme-challenge/ of this host reach the Service of acmeistio before "
+        "any other route (deploy/install.yaml does it for all hosts).",
+    )
+    AcmeistioUnreachable = _error(
+        "the gateway routes the challenge path of {name} and can't reach what is behind it "
+        "({status} over {scheme}, seen through {address})",
+        "Let the gateway's pods reach the pods of acmeistio: a NetworkPolicy, or a "
+        "DestinationRule that demands mutual TLS of them, is in the way, or none of them is "
+        "ready.",
+    )
+    RedirectedToClosedPort = _error(
+        "{name} is redirected to HTTPS, where nothing listens, seen through {address}",
+        "Give the gateway a server with TLS for {name} (spec.tls of an Ingress, or a Gateway "
+        "with port 443), or take the redirect away.",
+    )
+    RedirectedToBrokenTLS = _error(
+        "{name} is redirected to HTTPS, where the TLS handshake for it fails, seen through "
+        "{address}: {problem}",
+        "See that a server of the gateway has this host for TLS, that the Secret which it names "
+        "exists, and that it demands no client certificate.",
+    )
+    RedirectLoop = _error(
+        "the challenge path of {name} is redirected again and again, at last to {location}, "
+        "seen through {address}; the host is routed by {owner}",
+        "Take /.well-known/acme-challenge/ out of that redirect; a CA follows ten of them.",
+    )
+    GatewayForbids = _warning(
+        "the challenge path of {name} is answered {status} over {scheme}, seen through "
+        "{address}; if the CA is answered the same, there will be no certificate",
+        "Let the AuthorizationPolicy, allow-list or rate limit that answers so leave out the "
+        "path /.well-known/acme-challenge/*.",
+    )
+    ProbeNotUnderstood = _warning(
+        "acmeistio can't see whether the CA would reach {name}: what listens at {address} does "
+        "not talk to it as to a client from the internet ({problem})",
+        "Nothing, if the gateway expects the PROXY protocol or other words before a request; "
+        "otherwise see that {address} is the gateway's port (ACMEISTIO_GATEWAYS).",
+    )
+    ProbeTimedOut = _warning(
+        "acmeistio can't see whether the CA would reach {name}: {address} did not answer its "
+        "own request over {scheme} in time",
+        "Nothing, if the pods of acmeistio are kept from the gateway on purpose; otherwise let "
+        "them reach it (NetworkPolicy), or correct ACMEISTIO_GATEWAYS.",
+    )
+    RedirectedElsewhere = _warning(
+        "the challenge path of {name} is redirected to {location}, seen through {address}; the "
+        "CA follows it to where acmeistio can't see; the host is routed by {owner}",
+        "Nothing, if the path leads back to acmeistio from there; otherwise take "
+        "/.well-known/acme-challenge/ out of the redirect.",
     )
     # What is found in the target Secret
     SecretNotManaged = _error(

@@ -12,11 +12,29 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from acmeistio.errors import Misconfigured
-from acmeistio.model import IngressMode, Installation, Issuer, ObjectRef
+from acmeistio.model import (
+    GatewayWorkload,
+    IngressMode,
+    Installation,
+    Issuer,
+    ObjectRef,
+    Probing,
+    Routing,
+)
 from acmeistio.names import DnsName, parse_name
 
 BUILT_IN_ISSUERS = {
@@ -30,6 +48,7 @@ _OF_A_SERVICE = re.compile(r"_(PORT(_[0-9]+.*)?|SERVICE_(HOST|PORT.*))$")
 MESH_NAMESPACE = "istio-system"
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 ANY_SECRET = "*"
+NO_CLASS = "none"
 SECRET_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 
 
@@ -74,6 +93,45 @@ def _domains(text: str | None) -> str | None:
     return text
 
 
+class _GatewayEntry(BaseModel):
+    """One item of --gateways, as GatewayWorkload has it; what it leaves out has defaults."""
+
+    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+    namespace: Annotated[str, Field(pattern=DNS_LABEL)] = "istio-system"
+    selector: Annotated[dict[str, str], Field(min_length=1)] = {"istio": "ingressgateway"}
+    service: Annotated[str, Field(pattern=DNS_LABEL)] = "istio-ingressgateway"
+    routing: Routing | None = None
+    address: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9.:-]+$")] = None
+    http_port: Annotated[int, Field(ge=1, le=65535)] = 80
+    https_port: Annotated[int, Field(ge=1, le=65535)] = 443
+
+    def workload(self, routing: Routing) -> GatewayWorkload:
+        """The pods that it is about; `routing` where it says none."""
+        found = self.model_dump()
+        return GatewayWorkload(**{**found, "routing": self.routing or routing})
+
+
+_ENTRIES = TypeAdapter(Annotated[list[_GatewayEntry], Field(min_length=1)])
+
+
+def _gateways(text: str | None) -> str | None:
+    """A YAML text of gateways. Raises ValueError that says what is wrong in which."""
+    if text is not None:
+        _entries(text)
+    return text
+
+
+def _entries(text: str) -> list[_GatewayEntry]:
+    try:
+        return _ENTRIES.validate_python(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise ValueError("it is not YAML such as [{namespace: istio-ingress}]") from error
+    except ValidationError as error:
+        wrong = (".".join(map(str, item["loc"])) + f": {item['msg']}" for item in error.errors())
+        raise ValueError(f"a list of gateways is expected: {', '.join(wrong)}") from error
+
+
 def _words(text: str) -> list[str]:
     return re.sub(r"[,\s]+", " ", text).split()
 
@@ -94,6 +152,14 @@ class Settings(BaseSettings):
     email: str | None = None
     profile: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = None
     gateway_namespace: Annotated[str, Field(pattern=DNS_LABEL)] = "istio-system"
+    gateways: Annotated[str | None, AfterValidator(_gateways)] = None
+    routing: Routing = Routing.FILTER
+    probe: Probing = Probing.GATE
+    root_namespace: Annotated[str, Field(pattern=DNS_LABEL)] = "istio-system"
+    gateway_class: Annotated[str, Field(pattern=DNS_LABEL)] = "istio"
+    cluster_domain: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")] = (
+        "cluster.local"
+    )
     default_secret: Annotated[str, Field(pattern=SECRET_NAME, max_length=253)] = (
         "istio-ingress-certs"
     )
@@ -143,7 +209,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _bounded_rights(self) -> Settings:
-        if self.secrets_granted == ANY_SECRET and self.gateway_namespace == MESH_NAMESPACE:
+        served = {workload.namespace for workload in self.gateway_workloads}
+        if self.secrets_granted == ANY_SECRET and MESH_NAMESPACE in served:
             raise ValueError(
                 f"--secrets-granted '*' would read every Secret of {MESH_NAMESPACE}, where the "
                 "mesh's CA keeps its key; name the Secrets, or give the gateway its own namespace"
@@ -156,6 +223,21 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _one_list_of_gateways(self) -> Settings:
+        if self.gateways and "gateway_namespace" in self.model_fields_set:
+            raise ValueError(
+                "--gateway-namespace is of no use beside --gateways, which say where each runs"
+            )
+        return self
+
+    @property
+    def gateway_workloads(self) -> tuple[GatewayWorkload, ...]:
+        """All gateways; the first is that of names that nothing tells the gateway of."""
+        if self.gateways:
+            return tuple(entry.workload(self.routing) for entry in _entries(self.gateways))
+        return (GatewayWorkload(namespace=self.gateway_namespace, routing=self.routing),)
+
     @property
     def embedded(self) -> bool:
         """Whether it works on folders and not in a cluster."""
@@ -164,7 +246,7 @@ class Settings(BaseSettings):
     @property
     def state_namespace(self) -> str:
         """Where accounts, ledger and pending keys lie."""
-        return self.gateway_namespace if self.embedded else self.namespace
+        return self.gateway_workloads[0].namespace if self.embedded else self.namespace
 
     @property
     def _granted(self) -> frozenset[str] | None:
@@ -200,7 +282,12 @@ class Settings(BaseSettings):
         return Installation(
             issuers=issuers,
             default_issuer=self.issuer,
-            gateway_namespace=self.gateway_namespace,
+            namespace=self.namespace,
+            gateways=self.gateway_workloads,
+            root_namespace=self.root_namespace,
+            gateway_class=None if self.gateway_class == NO_CLASS else self.gateway_class,
+            cluster_domain=self.cluster_domain,
+            probing=Probing.OFF if self.embedded else self.probe,
             default_secret=self.default_secret,
             ingress_mode=self.ingress_mode or IngressMode.STRICT,
             ingress_class=self.ingress_class or "istio",

@@ -1,15 +1,33 @@
 """From objects that users write to Declarations and Defects. Pure: plain data in, values out.
 
-One module per kind of object, and annotations.py for what they share. A source knows how Istio
-treats its kind; it knows nothing of certificates that exist.
+One module per kind of object: ingress, istio (Gateway and VirtualService), gateway_api. Beside
+them annotations, the words that all share; permission, who may ask for what; mesh, what the mesh
+says; untrusted, reading what nobody has validated. A source knows how Istio treats its kind; it
+knows nothing of certificates that exist.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-from acmeistio.model import Declaration
+from acmeistio.model import Declaration, Installation
+from acmeistio.names import DnsName
 from acmeistio.reasons import Defect
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every source must know beside the object that it reads.
+
+    `ingress_classes`: name of each IngressClass → its controller. `domains_of`: the domains that
+    an administrator allowed, for each namespace that has the annotation.
+    """
+
+    installation: Installation
+    ingress_classes: Mapping[str, str] = field(default_factory=dict)
+    domains_of: Mapping[str, frozenset[DnsName]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +36,34 @@ class Found:
 
     declarations: tuple[Declaration, ...] = ()
     defects: tuple[Defect, ...] = ()
+
+
+def joined(*parts: Found) -> Found:
+    """All of it as one."""
+    return Found(
+        tuple(declaration for part in parts for declaration in part.declarations),
+        tuple(dict.fromkeys(defect for part in parts for defect in part.defects)),
+    )
+
+
+Manifest = dict[str, Any]
+Manifests = Mapping[str, tuple[Manifest, ...]]
+"""All objects by kind, as `kind_of` names it."""
+
+
+class Source(Protocol):
+    """What each module of this package is that reads a kind of declaring object."""
+
+    KINDS: tuple[str, ...]
+    """What it must see, as `kind_of` names kinds; the first is the one that declares."""
+
+    def subjects(self, manifests: Manifests, /) -> Iterable[tuple[Manifest, tuple[Manifest, ...]]]:
+        """Each object that may declare something, and the others that this depends on."""
+
+    def declarations(
+        self, manifest: Manifest, related: tuple[Manifest, ...], surroundings: Surroundings, /
+    ) -> Found:
+        """What such an object declares; called again only when one of the arguments is another."""
+
+    def together(self, manifests: Manifests, surroundings: Surroundings, /) -> tuple[Defect, ...]:
+        """What is wrong with several objects together, none of which is wrong by itself."""

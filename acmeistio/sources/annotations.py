@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from acmeistio.model import Installation, KeyType, ObjectRef, Target
-from acmeistio.names import DnsName, InvalidName, IpAddress, is_within, parse_name
+from acmeistio.model import Installation, KeyType, ObjectRef
+from acmeistio.names import DnsName, InvalidName, IpAddress, parse_name
 from acmeistio.reasons import Defect, Reason, defect
 
 PREFIX = "acmeistio.io/"
@@ -57,10 +57,10 @@ def read_wish(
     The wish is None when the object asks for nothing, or when one of its parameters is wrong:
     a certificate other than the one asked for is no help.
     """
-    if annotations.get(TLS) == "false":
+    if refuses(annotations):
         return None, ()
     unknown = _unknown(ref, annotations)
-    if not _asks(annotations, installation):
+    if not asks(annotations, installation):
         return None, unknown
     wrong = _wrong_values(ref, annotations, installation)
     domains, wrong_names = _domains(ref, annotations)
@@ -79,6 +79,11 @@ def read_wish(
     return wish, defects
 
 
+def refuses(annotations: Mapping[str, str]) -> bool:
+    """Whether an object says that nothing of it shall have a certificate."""
+    return annotations.get(TLS) == "false"
+
+
 def parse_names(
     ref: ObjectRef, texts: Iterable[str]
 ) -> tuple[tuple[DnsName, ...], tuple[Defect, ...]]:
@@ -95,22 +100,6 @@ def parse_names(
     return tuple(names), tuple(dict.fromkeys(defects))
 
 
-def allowed_names(
-    ref: ObjectRef, names: Iterable[DnsName], installation: Installation
-) -> tuple[tuple[DnsName, ...], tuple[Defect, ...]]:
-    """The names that the installation orders certificates for, and a Defect for each other one."""
-    domains = installation.domains_allowed
-    if domains is None:
-        return tuple(names), ()
-    allowed = {name: is_within(name, domains) for name in names}
-    said = ", ".join(sorted(domains))
-    return tuple(name for name in allowed if allowed[name]), tuple(
-        defect(Reason.NameNotAllowed, ref, name=name, allowed=said)
-        for name in allowed
-        if not allowed[name]
-    )
-
-
 def is_secret_name(text: str) -> bool:
     """Whether Kubernetes takes `text` as the name of a Secret (a DNS subdomain)."""
     return _SECRET_NAME.fullmatch(text) is not None
@@ -121,20 +110,10 @@ def is_reserved(secret_name: str) -> bool:
     return secret_name.startswith("acmeistio-") or secret_name.endswith((".yaml", ".json"))
 
 
-def target_defect(ref: ObjectRef, target: Target, installation: Installation) -> Defect | None:
-    """Why a certificate can't be written into the Secret that an object names, None if it can."""
-    if not is_secret_name(target.name):
-        return defect(Reason.InvalidSecretName, ref, name=f'"{target.name}"')
-    if is_reserved(target.name):
-        return defect(Reason.SecretNameReserved, ref, name=f'"{target.name}"')
-    granted = installation.secrets_granted
-    if granted is not None and target.name not in granted:
-        facts = {"target": target, "name": target.name, "granted": ", ".join(sorted(granted))}
-        return defect(Reason.SecretNotGranted, ref, **facts)
-    return None
-
-
-def _asks(annotations: Mapping[str, str], installation: Installation) -> bool:
+def asks(annotations: Mapping[str, str], installation: Installation) -> bool:
+    """Whether the annotations of an object ask for a certificate."""
+    if refuses(annotations):
+        return False
     if TLS in annotations or DOMAINS in annotations:
         return True
     beside_cert_manager = any(key.startswith(CERT_MANAGER_PREFIX) for key in annotations)

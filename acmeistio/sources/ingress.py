@@ -10,17 +10,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from acmeistio.model import Declaration, IngressMode, Installation, ObjectRef, Target
+from acmeistio.model import (
+    IngressMode,
+    Installation,
+    ObjectRef,
+    Target,
+)
 from acmeistio.names import DnsName
 from acmeistio.reasons import Defect, Reason, defect
-from acmeistio.sources import Found, untrusted
-from acmeistio.sources.annotations import (
-    Wish,
-    allowed_names,
-    parse_names,
-    read_wish,
-    target_defect,
-)
+from acmeistio.sources import Found, Manifest, Manifests, Surroundings, joined, untrusted
+from acmeistio.sources.annotations import Wish, parse_names, read_wish
+from acmeistio.sources.permission import Asked, declared
+
+KINDS: tuple[str, ...] = ("Ingress",)
 
 CLASS_ANNOTATION = "kubernetes.io/ingress.class"
 ISTIO_CONTROLLER = "istio.io/ingress-controller"
@@ -35,17 +37,26 @@ class _Entry:
     secret_name: str
 
 
+def subjects(manifests: Manifests) -> Iterable[tuple[Manifest, tuple[Manifest, ...]]]:
+    """See Source.subjects: an Ingress depends on nothing else."""
+    return ((manifest, ()) for manifest in manifests["Ingress"])
+
+
+def together(_manifests: Manifests, _surroundings: Surroundings) -> tuple[Defect, ...]:
+    """See Source.together."""
+    return ()
+
+
 def declarations(
-    ingress: Mapping[str, Any],
-    ingress_classes: Mapping[str, str],
-    installation: Installation,
+    ingress: Mapping[str, Any], _related: tuple[Manifest, ...], surroundings: Surroundings
 ) -> Found:
-    """What an Ingress declares. `ingress_classes`: name of each IngressClass → its controller."""
+    """What an Ingress declares."""
+    installation = surroundings.installation
     ref = untrusted.reference(ingress)
     wish, defects = read_wish(ref, untrusted.annotations_of(ingress), installation)
     if wish is None:
         return Found(defects=defects)
-    why_not = not_processed_because(ingress, ingress_classes, installation)
+    why_not = not_processed_because(ingress, surroundings.ingress_classes, installation)
     if why_not:
         processed = defect(
             Reason.IngressClassNotProcessed,
@@ -54,9 +65,17 @@ def declarations(
             ingress_class=installation.ingress_class,
         )
         return Found(defects=(*defects, processed))
+    if not installation.selected(installation.ingress_selector):
+        return Found(defects=(*defects, unknown_gateway(ref, installation)))
     read = _listed if wish.domains else _own_hosts
-    found = read(ingress, ref, wish, installation)
+    found = read(ingress, ref, wish, surroundings)
     return Found(found.declarations, (*defects, *found.defects))
+
+
+def unknown_gateway(ref: ObjectRef, installation: Installation) -> Defect:
+    """The pods that serve Ingresses are none of this installation's gateways."""
+    selector = untrusted.spelt(installation.ingress_selector)
+    return defect(Reason.GatewayUnknown, ref, selector=selector)
 
 
 def not_processed_because(
@@ -83,29 +102,27 @@ def not_processed_because(
 
 
 def _listed(
-    ingress: Mapping[str, Any], ref: ObjectRef, wish: Wish, installation: Installation
+    ingress: Mapping[str, Any], ref: ObjectRef, wish: Wish, surroundings: Surroundings
 ) -> Found:
     """`acmeistio.io/domains`: exactly these names, in one Secret."""
     secrets = sorted({entry.secret_name for entry in _entries(ingress) if entry.secret_name})
     if not wish.secret_name and len(secrets) > 1:
         ambiguous = defect(Reason.AmbiguousSecretName, ref, secrets=", ".join(secrets))
         return Found(defects=(ambiguous,))
-    name = wish.secret_name or (secrets[0] if secrets else installation.default_secret)
-    target = Target(installation.gateway_namespace, name)
-    return _declared(ingress, ref, wish, target, wish.domains, installation)
+    default = surroundings.installation.default_secret
+    name = wish.secret_name or (secrets[0] if secrets else default)
+    return _asked(ingress, ref, wish, name, wish.domains or (), surroundings)
 
 
 def _own_hosts(
-    ingress: Mapping[str, Any], ref: ObjectRef, wish: Wish, installation: Installation
+    ingress: Mapping[str, Any], ref: ObjectRef, wish: Wish, surroundings: Surroundings
 ) -> Found:
     """`acmeistio.io/tls: "true"`: one declaration per entry of spec.tls."""
     entries = _entries(ingress) or (_Entry(-1, _rule_hosts(ingress), ""),)
-    parts = [_entry(ingress, ref, wish, entry, installation) for entry in entries]
-    declared = tuple(d for part in parts for d in part.declarations)
-    defects = tuple(d for part in parts for d in part.defects)
-    if not declared and not defects:
-        defects = (defect(Reason.NoNames, ref),)
-    return Found(declared, defects)
+    found = joined(*(_entry(ingress, ref, wish, entry, surroundings) for entry in entries))
+    if not found.declarations and not found.defects:
+        return Found(defects=(defect(Reason.NoNames, ref),))
+    return found
 
 
 def _entry(
@@ -113,17 +130,23 @@ def _entry(
     ref: ObjectRef,
     wish: Wish,
     entry: _Entry,
-    installation: Installation,
+    surroundings: Surroundings,
 ) -> Found:
-    target = Target(
-        installation.gateway_namespace,
-        wish.secret_name or entry.secret_name or installation.default_secret,
-    )
+    default = surroundings.installation.default_secret
+    name = wish.secret_name or entry.secret_name or default
     names, defects = parse_names(ref, entry.hosts or _rule_hosts(ingress))
     if not names:
         return Found(defects=defects)
-    found = _declared(ingress, ref, wish, target, names, installation)
-    return Found(found.declarations, (*defects, *_warnings(ref, entry, target), *found.defects))
+    found = _asked(ingress, ref, wish, name, names, surroundings)
+    warnings = [w for target in _targets(name, surroundings) for w in _warnings(ref, entry, target)]
+    return Found(found.declarations, (*defects, *warnings, *found.defects))
+
+
+def _targets(name: str, surroundings: Surroundings) -> tuple[Target, ...]:
+    """The Secret of this name in each namespace where pods that serve Ingresses run."""
+    installation = surroundings.installation
+    selected = installation.selected(installation.ingress_selector)
+    return tuple(dict.fromkeys(Target(workload.namespace, name) for workload in selected))
 
 
 def _warnings(ref: ObjectRef, entry: _Entry, target: Target) -> tuple[Defect, ...]:
@@ -136,30 +159,23 @@ def _warnings(ref: ObjectRef, entry: _Entry, target: Target) -> tuple[Defect, ..
     return ()
 
 
-def _declared(
+def _asked(
     ingress: Mapping[str, Any],
     ref: ObjectRef,
     wish: Wish,
-    target: Target,
-    names: tuple[DnsName, ...] | None,
-    installation: Installation,
+    name: str,
+    names: tuple[DnsName, ...],
+    surroundings: Surroundings,
 ) -> Found:
-    refused = target_defect(ref, target, installation)
-    if refused:
-        return Found(defects=(refused,))
-    allowed, defects = allowed_names(ref, names or (), installation)
-    if not allowed:
-        return Found(defects=defects)
-    declared = Declaration(
-        source=ref,
-        created_at=untrusted.created_at(ingress),
-        names=allowed,
-        target=target,
-        issuer=wish.issuer,
-        key_type=wish.key_type,
-        profile=wish.profile,
+    installation, created_at = surroundings.installation, untrusted.created_at(ingress)
+    selected = installation.selected(installation.ingress_selector)
+    reached_at = tuple(installation.address_of(workload) for workload in selected)
+    return joined(
+        *(
+            declared(ref, created_at, wish, Asked(names, target, reached_at), surroundings)
+            for target in _targets(name, surroundings)
+        )
     )
-    return Found((declared,), defects)
 
 
 def _entries(ingress: Mapping[str, Any]) -> tuple[_Entry, ...]:

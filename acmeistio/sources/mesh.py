@@ -1,4 +1,4 @@
-"""Istio's mesh configuration: which Ingresses the mesh processes.
+"""Istio's mesh configuration: which Ingresses the mesh processes, and by which pods it serves them.
 
 Owns the keys and their defaults (istio/istio pkg/config/mesh/mesh.go: DefaultMeshConfig). Where the
 configuration lies, and in which notation, is not known here.
@@ -14,6 +14,8 @@ from acmeistio.model import IngressMode, Installation
 from acmeistio.sources import untrusted
 
 DEFAULT_INGRESS_CLASS = "istio"
+DEFAULT_INGRESS_SERVICE = "istio-ingressgateway"
+DEFAULT_INGRESS_SELECTOR = "ingressgateway"
 
 
 class Unreadable(ValueError):
@@ -30,4 +32,17 @@ def applied(installation: Installation, mesh: Mapping[str, Any]) -> Installation
         possible = ", ".join(IngressMode)
         raise Unreadable(f"ingressControllerMode is {mode}; possible: {possible}")
     named = untrusted.text(mesh.get("ingressClass")) or DEFAULT_INGRESS_CLASS
-    return replace(installation, ingress_mode=IngressMode(mode), ingress_class=named)
+    return replace(
+        installation,
+        ingress_mode=IngressMode(mode),
+        ingress_class=named,
+        ingress_selector={"istio": _ingress_selector(mesh)},
+    )
+
+
+def _ingress_selector(mesh: Mapping[str, Any]) -> str:
+    """Which pods serve Ingresses (getIngressGatewaySelector in pilot/pkg/config/kube/ingress)."""
+    selector = untrusted.text(mesh.get("ingressSelector"))
+    service = untrusted.text(mesh.get("ingressService", DEFAULT_INGRESS_SERVICE))
+    other = service if service != DEFAULT_INGRESS_SERVICE else ""
+    return selector or other or DEFAULT_INGRESS_SELECTOR

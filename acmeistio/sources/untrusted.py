@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 
-from acmeistio.model import ObjectRef
+from acmeistio.model import ObjectRef, kind_of
 
 
 def mapping(value: object, *path: str) -> Mapping[str, Any]:
@@ -34,11 +34,21 @@ def texts(value: object) -> tuple[str, ...]:
     return tuple(item for item in sequence(value) if isinstance(item, str) and item)
 
 
+def labels(value: object) -> dict[str, str]:
+    """The labels of a selector, or of an object; a value that is no string is left out."""
+    return {key: text for key, text in mapping(value).items() if isinstance(text, str)}
+
+
+def spelt(selector: Mapping[str, str]) -> str:
+    """A selector as kubectl takes it."""
+    return ",".join(f"{key}={value}" for key, value in sorted(selector.items())) or "(none)"
+
+
 def reference(manifest: Mapping[str, Any]) -> ObjectRef:
     """Which object this is; one without a namespace is in `default`, as for kubectl."""
     metadata = mapping(manifest, "metadata")
     namespace = text(metadata.get("namespace")) or "default"
-    return ObjectRef(text(manifest.get("kind")), namespace, text(metadata.get("name")))
+    return ObjectRef(kind_of(manifest), namespace, text(metadata.get("name")))
 
 
 def created_at(manifest: Mapping[str, Any]) -> datetime | None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acmeistio.model import IngressMode, KeyType, Target
-from acmeistio.sources import Found, untrusted
+from acmeistio.sources import Found, Surroundings, untrusted
 from acmeistio.sources.ingress import declarations, not_processed_because
 from tests.core.builders import INSTALLATION, NAMESPACE, REF, TARGET, ingress, names
 
@@ -23,7 +23,7 @@ TLS = {"acmeistio.io/tls": "true"}
 
 def read(manifest: Mapping[str, Any], **changes: Any) -> Found:
     """What the Ingress gives, with every Defect's words made once."""
-    found = declarations(manifest, CLASSES, replace(INSTALLATION, **changes))
+    found = declarations(manifest, (), Surroundings(replace(INSTALLATION, **changes), CLASSES))
     for made in found.defects:
         assert made.subject == REF
         assert made.sentence
@@ -236,7 +236,7 @@ def test_names_outside_the_allowed_domains_are_left_out() -> None:
     installation = replace(INSTALLATION, domains_allowed=frozenset(names("example.com")))
     hosts = ["example.com", "a.b.example.com", "notexample.com", "example.org", "*.example.com"]
     manifest = ingress({"acmeistio.io/tls": "true"}, tls=[{"hosts": hosts, "secretName": "s"}])
-    found = declarations(manifest, {}, installation)
+    found = declarations(manifest, (), Surroundings(installation))
     assert [declared.names for declared in found.declarations] == [
         names("example.com", "a.b.example.com", "*.example.com")
     ]
@@ -248,7 +248,7 @@ def test_names_outside_the_allowed_domains_are_left_out() -> None:
 def test_without_an_allowed_name_nothing_is_declared() -> None:
     """The Defects say why; there is no certificate without names."""
     installation = replace(INSTALLATION, domains_allowed=frozenset(names("example.com")))
-    found = declarations(ingress({"acmeistio.io/domains": "a.org"}), {}, installation)
+    found = declarations(ingress({"acmeistio.io/domains": "a.org"}), (), Surroundings(installation))
     assert found.declarations == ()
     assert [made.code for made in found.defects] == ["NameNotAllowed"]
 
@@ -379,6 +379,6 @@ def test_any_object_is_read(manifest: dict[str, Any]) -> None:
     A folder has no API server that validates; one object must not stop the others.
     """
     installation = replace(INSTALLATION, ingress_mode=IngressMode.DEFAULT)
-    found = declarations(manifest, CLASSES, installation)
+    found = declarations(manifest, (), Surroundings(installation, CLASSES))
     assert all(made.sentence and made.remedy for made in found.defects)
     assert all(declared.names for declared in found.declarations)

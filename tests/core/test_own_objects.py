@@ -8,6 +8,7 @@ import pytest
 
 from acmeistio.model import Unusable
 from acmeistio.planning.ledger import Ledger, Pause
+from acmeistio.sources import Surroundings
 from acmeistio.sources.ingress import declarations
 from acmeistio.stores.secrets import held_by, marks_of
 from tests.core.builders import INSTALLATION, NOW, ingress
@@ -19,7 +20,7 @@ from tests.core.builders import INSTALLATION, NOW, ingress
 def test_reserved_secret_names(name: str) -> None:
     """No Ingress can have a certificate written over an account's key or into a file's place."""
     annotations = {"acmeistio.io/domains": "www.example.com", "acmeistio.io/secret-name": name}
-    found = declarations(ingress(annotations), {}, INSTALLATION)
+    found = declarations(ingress(annotations), (), Surroundings(INSTALLATION))
     assert found.declarations == ()
     assert "SecretNameReserved" in [made.code for made in found.defects]
 

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from acmeistio.errors import Misconfigured
-from acmeistio.model import IngressMode, Installation, Issuer, ObjectRef
+from acmeistio.model import (
+    GatewayWorkload,
+    IngressMode,
+    Installation,
+    Issuer,
+    ObjectRef,
+    Probing,
+    Routing,
+)
 from acmeistio.settings import LogFormat, Settings, load_settings, unknown_variables
 
 
@@ -36,7 +45,7 @@ def test_the_least(options: dict[str, Any]) -> None:
     assert settings.log_format is LogFormat.AUTO
     installation = settings.installation
     assert installation.default_issuer == "letsencrypt"
-    assert installation.gateway_namespace == "istio-system"
+    assert installation.gateways[0].namespace == "istio-system"
     assert installation.default_secret == "istio-ingress-certs"
     assert installation.ingress_mode is IngressMode.STRICT
     assert installation.ingress_class == "istio"
@@ -89,7 +98,8 @@ def test_all_reaches_the_core(options: dict[str, Any]) -> None:
     assert installation == Installation(
         issuers=installation.issuers,
         default_issuer="letsencrypt",
-        gateway_namespace="edge",
+        gateways=(GatewayWorkload(namespace="edge"),),
+        probing=Probing.OFF,
         default_secret="certs",
         ingress_mode=IngressMode.DEFAULT,
         ingress_class="public",
@@ -205,7 +215,7 @@ def test_state_and_gateway_may_lie_apart() -> None:
         {"issuer": "letsencrypt", "namespace": "acmeistio", "gateway_namespace": "edge"}
     )
     assert settings.state_namespace == "acmeistio"
-    assert settings.installation.gateway_namespace == "edge"
+    assert settings.installation.gateways[0].namespace == "edge"
 
 
 @pytest.mark.parametrize("text", ["a,istio-ingress-certs", " a , istio-ingress-certs "])
@@ -333,5 +343,59 @@ def test_every_setting_is_covered(options: dict[str, Any]) -> None:
             "mesh_config",
             "domains_allowed",
         ),
+        *("gateways", "routing", "probe", "root_namespace", "gateway_class", "cluster_domain"),
         *("challenge_listen", "admin_listen", "concurrent_orders", "log_format", "log_level"),
     }
+
+
+GATEWAYS = """
+- namespace: edge
+  selector: {istio: edge}
+  service: edge
+- namespace: inside
+  routing: mirror
+  address: 10.0.0.9
+  httpPort: 8080
+"""
+
+
+def test_several_gateways(options: dict[str, Any]) -> None:
+    """What one leaves out has the default of all."""
+    installation = load_settings({**options, "gateways": GATEWAYS, "routing": "off"}).installation
+    assert installation.gateways == (
+        GatewayWorkload("edge", {"istio": "edge"}, "edge", Routing.OFF),
+        GatewayWorkload("inside", routing=Routing.MIRROR, address="10.0.0.9", http_port=8080),
+    )
+    assert [str(installation.address_of(workload)) for workload in installation.gateways] == [
+        "edge.edge.svc.cluster.local:80",
+        "10.0.0.9:8080",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[{namespace: A_B}]", "0.namespace"),
+        ("[{selektor: {a: b}}]", "0.selektor"),
+        ("[{routing: maybe}]", "filter"),
+        ("[]", "at least 1"),
+        ("namespace: edge", "list"),
+        ("[{", "not YAML"),
+        ("[{httpPort: 0}]", "0.httpPort"),
+    ],
+)
+def test_wrong_gateways_are_told(options: dict[str, Any], text: str, said: str) -> None:
+    """Which of them, and what of it."""
+    with pytest.raises(Misconfigured, match=re.escape(said)):
+        load_settings({**options, "gateways": text})
+
+
+def test_one_word_on_where_the_gateway_runs(options: dict[str, Any]) -> None:
+    """Two could contradict each other."""
+    with pytest.raises(Misconfigured, match="--gateway-namespace is of no use"):
+        load_settings({**options, "gateways": GATEWAYS, "gateway_namespace": "edge"})
+
+
+def test_no_gateway_class(options: dict[str, Any]) -> None:
+    """An empty variable is one that is not set, so there is a word for it."""
+    assert load_settings({**options, "gateway_class": "none"}).installation.gateway_class is None
