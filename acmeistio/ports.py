@@ -84,6 +84,9 @@ class Objects(Protocol):
     async def update(self, manifest: Manifest, term: Term) -> Manifest:
         """Replace an object; its resourceVersion must be the one that was read."""
 
+    async def delete(self, ref: ObjectRef, version: str, term: Term) -> None:
+        """Delete an object that is as it was read: of this resourceVersion, or gone already."""
+
     async def changed(self) -> None:
         """Return when something that was not written by this process may have changed."""
 

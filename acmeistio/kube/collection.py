@@ -26,6 +26,8 @@ class Collection:
         """How many writes of ours are under way."""
         self._held: dict[Key, list[Change]] = {}
         """What was told meanwhile, in order."""
+        self._deleted: dict[Key, int] = {}
+        """What we deleted, and its version then: what was told of it before is told late."""
         self._written: set[Key] = set()
         """What we wrote since the list that is under way was begun; it may be newer than that."""
         self._all: tuple[Manifest, ...] | None = None
@@ -53,6 +55,7 @@ class Collection:
         ever = self._objects.keys() | self._writing.keys()
         gone = (Change(*key, version, None) for key in ever if key not in present)
         changes = [*present.values(), *gone]
+        self._deleted = {k: v for k, v in self._deleted.items() if k in self._written}
         news = [self._take(c, newer_only=c.key in self._written) for c in changes]
         return any(news)
 
@@ -65,33 +68,47 @@ class Collection:
         if change.key in self._writing:
             self._held.setdefault(change.key, []).append(change)
             return False
-        known = self._objects.get(change.key)
-        stale = newer_only and known is not None and version_of(known) >= change.version
-        if stale or known == change.manifest:
+        if newer_only and change.version <= self._known_version(change.key):
+            return False
+        self._deleted.pop(change.key, None)
+        if self._objects.get(change.key) == change.manifest:
             return False
         self._put(change.key, change.manifest)
         return True
+
+    def _known_version(self, key: Key) -> int:
+        known = self._objects.get(key)
+        return version_of(known) if known is not None else self._deleted.get(key, 0)
 
     def write_begins(self, key: Key) -> None:
         """From now on what is told of this object may be our own doing."""
         self._writing[key] = self._writing.get(key, 0) + 1
 
-    def write_ends(self, key: Key, written: Manifest | None) -> bool:
-        """What was written, None if nothing or nobody knows; whether there is news.
+    def write_ends(self, key: Key, written: Change | None) -> bool:
+        """What we wrote, None if nothing or nobody knows; whether there is news.
 
-        What was told while we wrote counts if it is newer than what we wrote.
+        Without a manifest it is what we deleted, and its version before. What was told while we
+        wrote counts if it is newer than what we wrote.
         """
         if written is not None:
             self._written.add(key)
-            known = self._objects.get(key)
-            if known is None or version_of(known) < version_of(written):
-                self._put(key, written)
+            self._keep(written)
         self._writing[key] -= 1
         if self._writing[key]:
             return False
         del self._writing[key]
         news = [self.changed(change) for change in self._held.pop(key, ())]
         return any(news)
+
+    def _keep(self, written: Change) -> None:
+        """Know what we wrote, unless something newer is known."""
+        newest = self._known_version(written.key)
+        if written.manifest is not None and newest < written.version:
+            self._put(written.key, written.manifest)
+            self._deleted.pop(written.key, None)
+        elif written.manifest is None and newest <= written.version:
+            self._put(written.key, None)
+            self._deleted[written.key] = written.version
 
     def _put(self, key: Key, manifest: Manifest | None) -> None:
         self._all = None

@@ -28,12 +28,13 @@ from acmeistio.kube.following import (
     Opened,
     Outdated,
     Received,
+    Unserved,
     Waiting,
     Watching,
     Woke,
     step,
 )
-from acmeistio.kube.refusals import Gone
+from acmeistio.kube.refusals import Gone, Missing
 from acmeistio.kube.resources import Resource
 from acmeistio.kube.stream import Bookmark, Change, lines, page, told
 
@@ -61,11 +62,6 @@ class Selection:
     name: str | None = None
 
     @property
-    def path(self) -> str:
-        """Where they are listed."""
-        return self.resource.path(self.namespace)
-
-    @property
     def query(self) -> dict[str, str]:
         """Which of those there. RBAC takes it for a name where a Role names objects."""
         return {"fieldSelector": f"metadata.name={self.name}"} if self.name else {}
@@ -89,12 +85,18 @@ class Follower:
         self._state = Following()
         self._tried = asyncio.Event()
         self._is_known = False
+        self._was_absent: bool | None = None
         self._shown: Loss | None = None
 
     @property
     def is_known(self) -> bool:
         """Whether there ever was an answer; what was known last counts until there is another."""
         return self._is_known
+
+    @property
+    def resource(self) -> Resource:
+        """The kind in the version in use, or in the one that is tried next."""
+        return self.selection.resource.versions[self._state.served_as]
 
     @property
     def trouble(self) -> AcmeistioError | None:
@@ -124,6 +126,8 @@ class Follower:
             await work
         except Gone:
             self._advance(Outdated())
+        except Missing as error:
+            self._advance(self._unserved(error))
         except AcmeistioError as error:
             self._advance(Failed(error))
         except Exception as error:  # noqa: BLE001  # a bulkhead
@@ -131,20 +135,24 @@ class Follower:
             _log.exception("following %s", self.selection)
             self._advance(Failed(Transient(f"{type(error).__name__}: {error}")))
 
+    def _unserved(self, error: Missing) -> Unserved:
+        """What a 404 means: a list is there however empty it is, so there is no such kind."""
+        resource = self.selection.resource
+        can_be_absent = resource.optional and not self.collection.all()
+        return Unserved(error, len(resource.versions), can_be_absent)
+
     async def _list(self) -> None:
         self.collection.list_begins()
-        found: list[Change] = []
+        resource, found = self.resource, list[Change]()
+        path = resource.path(self.selection.namespace)
         query = {**self.selection.query, "limit": str(PAGE_OBJECTS)}
         while True:
-            document = await self._client.request("GET", self.selection.path, query=query)
-            part = page(document, self.selection.resource)
+            part = page(await self._client.request("GET", path, query=query), resource)
             found += part.found
             if not part.rest:
                 break
             query["continue"] = part.rest
         is_news = self.collection.listed(found, part.version)
-        is_news |= self._tried.is_set() and not self._is_known
-        self._is_known = True
         self._advance(Listed(part.version))
         if is_news:
             self._news()
@@ -159,11 +167,11 @@ class Follower:
             "resourceVersion": str(version),
             "timeoutSeconds": str(SHORTEST_WATCH_SECONDS + spread),
         }
-        path, silence = self.selection.path, SILENCE_SECONDS
+        path, silence = self.resource.path(self.selection.namespace), SILENCE_SECONDS
         async with self._client.stream(path, query, silence_seconds=silence) as chunks:
             self._advance(Opened())
             async for line in lines(chunks):
-                self._receive(told(line, self.selection.resource))
+                self._receive(told(line, self.resource))
                 if not isinstance(self._state.phase, Watching):
                     return
         if time.monotonic() - began < ENDED_AT_ONCE_SECONDS:
@@ -179,9 +187,20 @@ class Follower:
     def _advance(self, happening: Happening) -> None:
         now = time.monotonic()
         self._state = step(self._state, happening, now)
-        if isinstance(happening, Listed | Failed):
+        if isinstance(happening, Listed) or self._state.is_absent:
+            self._answered()
+        if isinstance(happening, Listed) or self._state.is_absent or self._state.loss:
             self._tried.set()
         self._show(self._state.shown_loss(now))
+
+    def _answered(self) -> None:
+        """There is an answer, be it that there is no such kind."""
+        if self._tried.is_set() and not self._is_known:
+            self._news()
+        self._is_known = True
+        before, self._was_absent = self._was_absent, self._state.is_absent
+        if before is not None and before != self._was_absent:
+            _log.info("%s: the kind is %s", self.selection, "gone" if self._was_absent else "here")
 
     def _show(self, loss: Loss | None) -> None:
         """Tell when the objects are lost from sight for a while, and when they are back.

@@ -8,15 +8,18 @@ followed, and the writes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from acmeistio.errors import AcmeistioError, Conflict, NotLeader, Transient
 from acmeistio.kube.client import Client
 from acmeistio.kube.follower import Follower, Selection
 from acmeistio.kube.refusals import Missing
 from acmeistio.kube.resources import RESOURCES, Resource
-from acmeistio.model import ObjectRef
+from acmeistio.kube.stream import Change, present
+from acmeistio.model import ObjectRef, kind_of
 from acmeistio.ports import Leadership, Listing, Manifest, Term, Trouble
 from acmeistio.reasons import Reason, plain
 
@@ -80,12 +83,11 @@ class KubeObjects:
         return follower.collection.get((namespace, name))
 
     async def _read(self, ref: ObjectRef) -> Manifest | None:
-        resource = RESOURCES[ref.kind]
         try:
-            path = resource.path(ref.namespace, ref.name)
-            return resource.whole(await self._client.request("GET", path))
+            resource, found = await self._asked("GET", ref)
         except Missing:
             return None
+        return resource.whole(found)
 
     def find(self, ref: ObjectRef) -> Manifest | None:
         """An object if it is one of those that are followed, without asking for it."""
@@ -98,43 +100,84 @@ class KubeObjects:
 
     async def create(self, manifest: Manifest, term: Term) -> Manifest:
         """See Objects.create."""
-        resource, ref = _what(manifest)
+        ref = _what(manifest)
         try:
-            return await self._write("POST", resource.path(ref.namespace), ref, manifest, term)
+            return await self._put("POST", ref, manifest, term)
         except Missing as error:
             raise Transient(f"{ref} can't be created: {error}") from error
 
     async def update(self, manifest: Manifest, term: Term) -> Manifest:
         """See Objects.update."""
-        resource, ref = _what(manifest)
+        ref = _what(manifest)
         if not manifest["metadata"].get("resourceVersion"):
             # The API server would replace whatever is there.
             raise Conflict(f"{ref} was not read before")
-        path = resource.path(ref.namespace, ref.name)
         try:
-            return await self._write("PUT", path, ref, manifest, term)
+            return await self._put("PUT", ref, manifest, term)
         except Missing as error:
             raise Conflict(str(error)) from error
 
-    async def _write(
-        self, method: str, path: str, ref: ObjectRef, manifest: Manifest, term: Term
-    ) -> Manifest:
-        """Whoever follows the object knows the answer when this returns, and that it is ours."""
+    async def delete(self, ref: ObjectRef, version: str, term: Term) -> None:
+        """See Objects.delete. What has finalizers stays for a while, marked as deleted."""
+        with self._write(ref, term) as outcome:
+            try:
+                resource, answer = await self._asked("DELETE", ref, _only_if(version))
+                stays = bool(answer.get("metadata", {}).get("finalizers"))
+            except Missing:
+                stays = False
+            gone = Change(ref.namespace, ref.name, int(version), None)
+            outcome.append(present(resource.whole(answer), resource) if stays else gone)
+
+    async def _put(self, method: str, ref: ObjectRef, manifest: Manifest, term: Term) -> Manifest:
+        with self._write(ref, term) as outcome:
+            resource, answer = await self._asked(method, ref, manifest)
+            written = resource.whole(answer)
+            outcome.append(present(written, resource))
+        return written
+
+    @contextlib.contextmanager
+    def _write(self, ref: ObjectRef, term: Term) -> Iterator[list[Change]]:
+        """A write of ours, whose outcome is put into the list; left empty where nobody knows.
+
+        Whoever follows the object knows the outcome when this ends, and that it is ours.
+        """
         self._following(ref)
-        resource, key = RESOURCES[ref.kind], (ref.namespace, ref.name)
-        collections = [follower.collection for follower in self._covering(resource, ref)]
+        key, outcome = (ref.namespace, ref.name), list[Change]()
+        collections = [f.collection for f in self._covering(RESOURCES[ref.kind], ref)]
         for collection in collections:
             collection.write_begins(key)
-        written = None
         try:
             if not self._leadership.holds(term):
                 raise NotLeader(f"{term} is over")
-            written = resource.whole(await self._client.request(method, path, manifest))
+            yield outcome
         finally:
+            written = outcome[0] if outcome else None
             news = [collection.write_ends(key, written) for collection in collections]
             if any(news):
                 self._changed.set()
-        return written
+
+    async def _asked(
+        self, method: str, ref: ObjectRef, body: Manifest | None = None
+    ) -> tuple[Resource, dict[str, Any]]:
+        """The answer about an object, and the version of its kind in which it was given.
+
+        A 404 may mean that the version is not served: then another is tried. Raises Missing.
+        """
+        missing: list[Missing] = []
+        for resource in self._versions(ref):
+            path = resource.path(ref.namespace, None if method == "POST" else ref.name)
+            sent = resource.spoken(body) if body and method != "DELETE" else body
+            try:
+                return resource, await self._client.request(method, path, sent)
+            except Missing as error:
+                missing.append(error)
+        raise missing[0]
+
+    def _versions(self, ref: ObjectRef) -> list[Resource]:
+        """The versions of a kind, the one in use first."""
+        resource = RESOURCES[ref.kind]
+        in_use = {follower.resource for follower in self._covering(resource, ref)}
+        return sorted(resource.versions, key=lambda version: version not in in_use)
 
     async def changed(self) -> None:
         """See Objects.changed."""
@@ -192,9 +235,14 @@ class KubeObjects:
         return self._followers[selection]
 
 
-def _what(manifest: Manifest) -> tuple[Resource, ObjectRef]:
-    resource = RESOURCES[manifest["kind"]]
-    return resource, resource.reference(manifest)
+def _what(manifest: Manifest) -> ObjectRef:
+    return RESOURCES[kind_of(manifest)].reference(manifest)
+
+
+def _only_if(version: str) -> Manifest:
+    """What a deletion says for an object that must be of this version."""
+    preconditions = {"resourceVersion": version}
+    return {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
 
 
 def _unlistable(kind: str, why: AcmeistioError) -> Trouble:

@@ -6,11 +6,11 @@ Knows no connection and no state.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from acmeistio.errors import Permanent
-from acmeistio.model import ObjectRef
+from acmeistio.model import ISTIO_GATEWAY, K8S_GATEWAY, ObjectRef
 from acmeistio.ports import Manifest
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -21,13 +21,25 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One kind of the API; `written` where acmeistio writes its objects back."""
+    """One kind of the API, in one version of it; `kind` as ObjectRef has it.
+
+    `written` where acmeistio writes its objects back; `older` are versions that serve as well, the
+    newest first; `optional` for a kind that an API server need not have.
+    """
 
     kind: str
     api_version: str
     plural: str
     namespaced: bool = True
     written: bool = False
+    older: tuple[str, ...] = ()
+    optional: bool = False
+
+    @property
+    def versions(self) -> tuple[Resource, ...]:
+        """The same kind in each of its versions, the one to prefer first."""
+        every = (self.api_version, *self.older)
+        return tuple(replace(self, api_version=version, older=()) for version in every)
 
     def path(self, namespace: str | None = None, name: str | None = None) -> str:
         """Of one object, or of all in a namespace, or of all. Raises Permanent."""
@@ -40,13 +52,19 @@ class Resource:
     def whole(self, found: dict[str, Any]) -> Manifest:
         """An object as the program keeps it.
 
-        With its kind, which lists leave out, and without what only servers and kubectl read.
+        With its kind, which lists leave out, and the version under which it was read; without what
+        only servers and kubectl read.
         """
         metadata = {k: v for k, v in found["metadata"].items() if k != "managedFields"}
         notes = metadata.get("annotations")
         if notes and not self.written and LAST_APPLIED in notes:
             metadata["annotations"] = {k: v for k, v in notes.items() if k != LAST_APPLIED}
-        return {**found, "apiVersion": self.api_version, "kind": self.kind, "metadata": metadata}
+        return {**self.spoken(found), "metadata": metadata}
+
+    def spoken(self, manifest: Manifest) -> Manifest:
+        """An object as this version of the API takes it: no other is accepted there."""
+        kind = self.kind.partition(".")[0]
+        return {**manifest, "apiVersion": self.api_version, "kind": kind}
 
     def reference(self, manifest: Manifest) -> ObjectRef:
         """Which object this is."""
@@ -57,6 +75,21 @@ class Resource:
 
 _NETWORKING = "networking.k8s.io/v1"
 
+
+def _istio(kind: str, plural: str, *, written: bool = False) -> Resource:
+    """A kind of Istio: v1 since 1.22, and the older ones to this day."""
+    group = "networking.istio.io"
+    older = (f"{group}/v1beta1", f"{group}/v1alpha3")
+    return Resource(kind, f"{group}/v1", plural, written=written, older=older, optional=True)
+
+
+def _gateway_api(kind: str, plural: str, *older: str, written: bool = False) -> Resource:
+    """A kind of the Gateway API."""
+    group = "gateway.networking.k8s.io"
+    versions = tuple(f"{group}/{version}" for version in older)
+    return Resource(kind, f"{group}/v1", plural, written=written, older=versions, optional=True)
+
+
 RESOURCES = {
     resource.kind: resource
     for resource in (
@@ -65,6 +98,21 @@ RESOURCES = {
         Resource("Secret", "v1", "secrets", written=True),
         Resource("ConfigMap", "v1", "configmaps", written=True),
         Resource("Event", "events.k8s.io/v1", "events", written=True),
+        Resource("Namespace", "v1", "namespaces", namespaced=False),
+        _istio(ISTIO_GATEWAY, "gateways", written=True),
+        _istio("VirtualService", "virtualservices", written=True),
+        _istio("DestinationRule", "destinationrules"),
+        Resource(
+            "EnvoyFilter",
+            "networking.istio.io/v1alpha3",
+            "envoyfilters",
+            written=True,
+            optional=True,
+        ),
+        _gateway_api(K8S_GATEWAY, "gateways", "v1beta1"),
+        _gateway_api("HTTPRoute", "httproutes", "v1beta1", written=True),
+        _gateway_api("ReferenceGrant", "referencegrants", "v1beta1"),
+        _gateway_api("ListenerSet", "listenersets"),
     )
 }
 

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import watchfiles
 
@@ -16,6 +17,7 @@ from acmeistio.errors import NotLeader
 from acmeistio.local.manifests import ManifestFolder, signature
 from acmeistio.local.outputs import Outputs
 from acmeistio.local.state import FOLDER_MODE, StateFolder
+from acmeistio.model import ObjectRef, kind_of
 from acmeistio.ports import Leadership, Listing, Manifest, Term, Workers
 
 _log = logging.getLogger(__name__)
@@ -32,6 +34,10 @@ NAMESPACE_DEPTH = 2
 RESCAN_SECONDS = 30.0
 """The folders are read anew after this even if no change was noticed: some file systems tell
 of none."""
+
+
+Written = TypeVar("Written", bound=Manifest | None)
+"""What a write leaves of an object."""
 
 
 class FolderObjects:
@@ -93,28 +99,32 @@ class FolderObjects:
         What servers read of a new Secret is there when this returns: a gateway that redirects
         to HTTPS must have a placeholder to serve before the CA comes.
         """
-        return await self._write(self._create, manifest, term)
+        create = functools.partial(self._create, manifest=manifest)
+        return await self._write(_ref(manifest), create, term)
 
     async def update(self, manifest: Manifest, term: Term) -> Manifest:
         """See Objects.update. What servers read follows at once."""
-        return await self._write(self._state.update, manifest, term)
+        update = functools.partial(self._state.update, manifest=manifest)
+        return await self._write(_ref(manifest), update, term)
+
+    async def delete(self, ref: ObjectRef, version: str, term: Term) -> None:
+        """See Objects.delete. The files made from a Secret stay, as when others delete it."""
+        delete = functools.partial(self._state.delete, version=version)
+        await self._write(ref, delete, term)
 
     def _create(self, path: Path, manifest: Manifest) -> Manifest:
         created = self._state.create(path, manifest)
         self._make([path])
         return created
 
-    async def _write(
-        self, write: Callable[[Path, Manifest], Manifest], manifest: Manifest, term: Term
-    ) -> Manifest:
+    async def _write(self, ref: ObjectRef, write: Callable[[Path], Written], term: Term) -> Written:
         if not self._leadership.holds(term):
             raise NotLeader(f"{term} is over")
-        metadata = manifest["metadata"]
-        path = self._state.path(manifest["kind"], metadata["namespace"], metadata["name"])
-        self._listings.pop(manifest["kind"], None)
+        path = self._state.path(ref.kind, ref.namespace, ref.name)
+        self._listings.pop(ref.kind, None)
         self._forget(path)
         try:
-            written = await self._workers.run(lambda: write(path, manifest))
+            written = await self._workers.run(lambda: write(path))
         finally:
             self._forget(path)
         self._current[path] = written
@@ -220,3 +230,8 @@ class FolderObjects:
         if len(parts) < NAMESPACE_DEPTH or parts[1].startswith("."):
             return None
         return parts[0], parts[1].removesuffix(".sds.json").removesuffix(".secret.yaml")
+
+
+def _ref(manifest: Manifest) -> ObjectRef:
+    metadata = manifest["metadata"]
+    return ObjectRef(kind_of(manifest), metadata["namespace"], metadata["name"])

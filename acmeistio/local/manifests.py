@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from acmeistio.model import ObjectRef
+from acmeistio.model import ObjectRef, kind_of
 from acmeistio.ports import Listing, Manifest, Trouble
 from acmeistio.reasons import plain
 
@@ -60,7 +60,7 @@ class ManifestFolder:
         troubles = [_unreadable(self._ref(p), r) for p, r in self._files.items() if r.why_not]
         for path, read in self._files.items():
             for manifest in read.manifests:
-                if manifest.get("kind") != kind:
+                if kind_of(manifest) != kind:
                     continue
                 first, _ = found.setdefault(_key(manifest), (path, manifest))
                 if first != path:
@@ -136,6 +136,8 @@ def _objects(documents: Iterable[Any]) -> Iterable[Manifest]:
         if document["kind"].endswith("List") and isinstance(document.get("items"), list):
             yield from _objects(document["items"])
             continue
+        if not isinstance(document.get("apiVersion", ""), str):
+            raise ValueError(f"the apiVersion of a {plain(document['kind'], 60)} is no text")
         metadata = document.get("metadata")
         if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
             raise ValueError(f"a {plain(document['kind'], 60)} has no metadata.name")

@@ -19,6 +19,7 @@ import yaml
 
 from acmeistio.errors import Conflict, Transient
 from acmeistio.local.manifests import Signature, load_documents, signature
+from acmeistio.model import kind_of
 from acmeistio.ports import Manifest
 
 Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -86,6 +87,21 @@ class StateFolder:
             if current is None or current["metadata"]["resourceVersion"] != version:
                 raise Conflict(f"{path.name} has changed")
             return self._write(path, manifest)
+
+    def delete(self, path: Path, version: str) -> None:
+        """Remove an object that must be as it was read, or gone. Raises Conflict, Transient."""
+        with self._locks[path]:
+            current = self._load(path)
+            if current is None:
+                return
+            if current["metadata"]["resourceVersion"] != version:
+                raise Conflict(f"{path.name} has changed")
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise Transient(f"{path} can't be removed: {error.strerror}") from error
+            self._written[str(path)] = None
+            self._read[str(path)] = (None, None)
 
     def _load(self, path: Path) -> Manifest | None:
         fresh, manifest = self.peek(path)
@@ -155,8 +171,10 @@ def _parsed(path: Path) -> Manifest | None:
     manifest = documents[0] if len(documents) == 1 else None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("metadata"), dict):
         return None
+    if not all(isinstance(manifest.get(field, ""), str) for field in ("kind", "apiVersion")):
+        return None
     # Where the file lies says which object it is, whatever it says itself.
-    kind = str(manifest.get("kind"))
+    kind = kind_of(manifest)
     if not path.name.endswith(f".{kind.lower()}.yaml"):
         return None
     identity = {"namespace": path.parent.name, "name": path.name[: -len(f".{kind}.yaml")]}

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -26,6 +26,7 @@ from acmeistio.kube.follower import Selection
 from acmeistio.kube.objects import KubeObjects
 from acmeistio.kube.refusals import Gone
 from acmeistio.kube.resources import RESOURCES
+from acmeistio.model import ISTIO_GATEWAY, K8S_GATEWAY, ObjectRef
 from acmeistio.ports import Listing, Manifest, Term
 from tests.cluster.api import Api, Refused
 from tests.cluster.control_plane import ControlPlane
@@ -140,7 +141,7 @@ async def working(
         client,
         leadership,
         kinds=(),
-        is_shared=lambda ref: ref.kind == "Secret" and not ref.name.startswith("acmeistio-"),
+        is_shared=lambda ref: not ref.name.startswith("acmeistio-"),
         whole=[("Secret", namespace)] if whole else [],
     )
     watching = asyncio.ensure_future(objects.watch())
@@ -245,7 +246,7 @@ async def test_a_storm_leaves_the_truth(cluster: Cluster) -> None:
         name = random.choice(names)
         secret = cluster.secret(name, data={"n": _value(str(number))})
         with contextlib.suppress(Conflict, Refused):
-            match random.randrange(6):
+            match random.randrange(7):
                 case 0:
                     cluster.api.create(secret)
                 case 1:
@@ -256,6 +257,8 @@ async def test_a_storm_leaves_the_truth(cluster: Cluster) -> None:
                     await _rewritten(cluster, secret)
                 case 5:
                     _cut_connections(cluster)
+                case 6:
+                    await _deleted(cluster, name)
     stored = cluster.api.list("Secret", cluster.namespace)
     data = {secret["metadata"]["name"]: secret["data"] for secret in stored}
     async with asyncio.timeout(SOON_SECONDS):
@@ -280,6 +283,14 @@ async def _rewritten(cluster: Cluster, secret: Manifest) -> None:
         updated = await cluster.objects.update({**known, "data": secret["data"]}, cluster.term)
         found = await cluster.objects.get("Secret", cluster.namespace, secret["metadata"]["name"])
         assert found == updated
+
+
+async def _deleted(cluster: Cluster, name: str) -> None:
+    """Delete what is known; that it is gone is known at once."""
+    ref = ObjectRef("Secret", cluster.namespace, name)
+    if known := await cluster.objects.get(*_parts(ref)):
+        await cluster.objects.delete(ref, known["metadata"]["resourceVersion"], cluster.term)
+        assert await cluster.objects.get(*_parts(ref)) is None
 
 
 def _cut_connections(cluster: Cluster) -> None:
@@ -315,6 +326,199 @@ async def test_what_is_followed_is_not_asked_for(cluster: Cluster) -> None:
     await asyncio.sleep(QUIET_SECONDS)
     verbs = [each["verb"] for each in cluster.plane.audit(cluster.user)]
     assert (verbs.count("list"), verbs.count("watch"), len(verbs)) == (2, 2, 4)
+
+
+# ── kinds that come and go ────────────────────────────────────────────────────────────────────
+
+ISTIO, GATEWAY_API = "networking.istio.io", "gateway.networking.k8s.io"
+VIRTUAL_SERVICES = f"virtualservices.{ISTIO}"
+INSTALLED_SECONDS = 35.0
+"""Within these an installed kind must be seen: LONGEST_ABSENT_WAIT_SECONDS, and the API server."""
+READY_SECONDS = 15.0
+EVERYTHING = {"apiGroups": [ISTIO, GATEWAY_API], "resources": ["*"], "verbs": ["*"]}
+
+
+@dataclass
+class Kinds:
+    """Kinds that a test installs, and objects of them."""
+
+    api: Api
+
+    def install(self, kind: str, group: str, *versions: str) -> None:
+        """Have a kind served in these versions only, whatever it was before."""
+        plural = f"{kind.lower()}s"
+        schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+        every = [
+            {
+                "name": version,
+                "served": version in versions,
+                "storage": version == "v1",
+                "schema": {"openAPIV3Schema": schema},
+            }
+            for version in ("v1", "v1beta1")
+        ]
+        names = {"kind": kind, "plural": plural, "singular": kind.lower()}
+        spec = {"group": group, "scope": "Namespaced", "names": names, "versions": every}
+        crd = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition"}
+        approved = {"api-approved.kubernetes.io": "unapproved, for a test"}
+        metadata = {"name": f"{plural}.{group}", "annotations": approved}
+        self.api.apply({**crd, "metadata": metadata, "spec": spec})
+
+    def remove(self, name: str) -> None:
+        """Take a kind away, with all its objects."""
+        self.api.delete("CustomResourceDefinition", None, name)
+
+    async def put(
+        self, namespace: str, name: str = "a", kind: str = "VirtualService", at: str = f"{ISTIO}/v1"
+    ) -> None:
+        """An object, as soon as the API server takes it in this version."""
+        path = f"/apis/{at}/namespaces/{namespace}/{kind.lower()}s"
+        manifest = {"apiVersion": at, "kind": kind, "metadata": {"name": name}, "spec": {}}
+        async with asyncio.timeout(READY_SECONDS):
+            while True:
+                with contextlib.suppress(Refused):
+                    self.api.request("POST", path, manifest)
+                    return
+                await asyncio.sleep(0.1)
+
+
+@pytest.fixture
+def kinds(cluster: Cluster) -> Iterator[Kinds]:
+    """Kinds that are not installed yet, all rights to them, and nothing of them left after."""
+    cluster.grant(EVERYTHING)
+    kinds = Kinds(cluster.api)
+    yield kinds
+    for name in (VIRTUAL_SERVICES, f"gateways.{ISTIO}", f"gateways.{GATEWAY_API}"):
+        kinds.remove(name)
+    deadline = time.monotonic() + READY_SECONDS
+    while cluster.api.list("CustomResourceDefinition") and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+async def _until(
+    cluster: Cluster, is_so: Callable[[Listing], bool], kind: str = "VirtualService"
+) -> Listing:
+    """The listing when it is as wanted, as changed() tells."""
+    async with asyncio.timeout(INSTALLED_SECONDS):
+        while not is_so(found := await cluster.objects.listing(kind)):
+            await cluster.objects.changed()
+    return found
+
+
+def _versions_of(listing: Listing) -> list[str]:
+    return [manifest["apiVersion"] for manifest in listing.manifests]
+
+
+async def test_a_kind_that_is_not_installed_has_no_objects(cluster: Cluster, kinds: Kinds) -> None:
+    """That is known, and nobody's trouble; when it is installed its objects are seen."""
+    assert await cluster.objects.listing("VirtualService") == Listing(())
+    assert await cluster.objects.get("EnvoyFilter", cluster.namespace, "theirs") is None
+    assert await cluster.objects.get("VirtualService", cluster.namespace, "acmeistio-a") is None
+    await asyncio.sleep(1.5)
+    kinds.install("VirtualService", ISTIO, "v1", "v1beta1")
+    await kinds.put(cluster.namespace)
+    found = await _until(cluster, lambda listing: bool(listing.manifests))
+    assert _versions_of(found) == [f"{ISTIO}/v1"]
+    assert found.troubles == ()
+
+
+async def test_what_is_not_installed_can_t_be_written_yet(cluster: Cluster, kinds: Kinds) -> None:
+    """It may come; to delete it is no error."""
+    ref = ObjectRef("VirtualService", cluster.namespace, "ours")
+    metadata = {"namespace": ref.namespace, "name": ref.name}
+    ours = {"apiVersion": f"{ISTIO}/v1", "kind": ref.kind, "metadata": metadata}
+    with pytest.raises(Transient, match="can't be created"):
+        await cluster.objects.create(ours, cluster.term)
+    await cluster.objects.delete(ref, "1", cluster.term)
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+async def test_a_kind_may_be_served_in_an_older_version_only(
+    cluster: Cluster, kinds: Kinds, is_listed: bool
+) -> None:
+    """It is read in that and written in that, whatever version was asked for."""
+    kinds.install("VirtualService", ISTIO, "v1beta1")
+    await kinds.put(cluster.namespace, at=f"{ISTIO}/v1beta1")
+    if is_listed:
+        assert _versions_of(await cluster.objects.listing("VirtualService")) == [f"{ISTIO}/v1beta1"]
+    name = "ours" if is_listed else "acmeistio-ours"
+    ref = ObjectRef("VirtualService", cluster.namespace, name)
+    metadata = {"namespace": ref.namespace, "name": ref.name}
+    ours = {"apiVersion": f"{ISTIO}/v1", "kind": ref.kind, "metadata": metadata, "spec": {"a": 1}}
+    created = await cluster.objects.create(ours, cluster.term)
+    assert created["apiVersion"] == f"{ISTIO}/v1beta1"
+    changed = {**created, "apiVersion": f"{ISTIO}/v1", "spec": {"a": 2}}
+    updated = await cluster.objects.update(changed, cluster.term)
+    assert await cluster.objects.get(ref.kind, ref.namespace, ref.name) == updated
+    version = updated["metadata"]["resourceVersion"]
+    await cluster.objects.delete(ref, version, cluster.term)
+    assert await cluster.objects.get(ref.kind, ref.namespace, ref.name) is None
+    await asyncio.sleep(0.2)
+    assert await cluster.objects.get(ref.kind, ref.namespace, ref.name) is None
+
+
+async def test_a_version_that_is_no_longer_served_is_left(cluster: Cluster, kinds: Kinds) -> None:
+    """The objects are the same, read in the other version, and no trouble is made of it."""
+    kinds.install("VirtualService", ISTIO, "v1", "v1beta1")
+    await kinds.put(cluster.namespace)
+    await _until(cluster, lambda listing: _versions_of(listing) == [f"{ISTIO}/v1"])
+    kinds.install("VirtualService", ISTIO, "v1beta1")
+    found = await _until(cluster, lambda listing: _versions_of(listing) == [f"{ISTIO}/v1beta1"])
+    assert (found.complete, found.troubles) == (True, ())
+
+
+async def test_a_kind_that_is_removed_leaves_no_objects(cluster: Cluster, kinds: Kinds) -> None:
+    """Its objects go before it; then it is absent as if it had never been, and may come again."""
+    for name in ("a", "b"):
+        kinds.install("VirtualService", ISTIO, "v1", "v1beta1")
+        await kinds.put(cluster.namespace, name)
+        await _until(cluster, lambda listing: bool(listing.manifests))
+        kinds.remove(VIRTUAL_SERVICES)
+        await _until(cluster, lambda listing: not listing.manifests)
+        await asyncio.sleep(following.LOSS_SHOWN_SECONDS + 1)
+        assert await cluster.objects.listing("VirtualService") == Listing(())
+
+
+async def test_a_kind_that_is_not_installed_needs_the_right(cluster: Cluster, kinds: Kinds) -> None:
+    """Without it nobody can say that it is absent; with it that is said at once."""
+    cluster.grant()
+    refused = await cluster.objects.listing("VirtualService")
+    assert (refused.complete, len(refused.troubles)) == (False, 1)
+    cluster.grant(EVERYTHING)
+    assert await _until(cluster, lambda listing: listing.complete) == Listing(())
+
+
+async def test_two_groups_have_a_kind_gateway(cluster: Cluster, kinds: Kinds) -> None:
+    """Each is found by its kind with the group, and is a Gateway of its group's version."""
+    for group in (ISTIO, GATEWAY_API):
+        kinds.install("Gateway", group, "v1", "v1beta1")
+        await kinds.put(cluster.namespace, kind="Gateway", at=f"{group}/v1")
+    for kind, group in ((ISTIO_GATEWAY, ISTIO), (K8S_GATEWAY, GATEWAY_API)):
+        [found] = (await _until(cluster, lambda found: bool(found.manifests), kind)).manifests
+        assert (found["kind"], found["apiVersion"]) == ("Gateway", f"{group}/v1")
+        assert cluster.objects.find(ObjectRef(kind, cluster.namespace, "a")) is found
+
+
+async def test_what_has_a_finalizer_stays_marked_as_deleted(cluster: Cluster) -> None:
+    """Until whoever put it there is done; that we deleted it is no news."""
+    cluster.grant(secrets(verbs=["*"]))
+    ref = ObjectRef("Secret", cluster.namespace, "certs")
+    secret = cluster.secret()
+    secret["metadata"]["finalizers"] = ["example.org/keep"]
+    created = await cluster.objects.create(secret, cluster.term)
+    await cluster.objects.delete(ref, created["metadata"]["resourceVersion"], cluster.term)
+    left = await cluster.objects.get(*_parts(ref))
+    assert left
+    assert left["metadata"]["deletionTimestamp"]
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(cluster.objects.changed(), QUIET_SECONDS)
+    cluster.api.patch(*_parts(ref), {"metadata": {"finalizers": None}})
+    await cluster.told()
+    assert await cluster.objects.get(*_parts(ref)) is None
+
+
+def _parts(ref: ObjectRef) -> tuple[str, str, str]:
+    return ref.kind, ref.namespace, ref.name
 
 
 # ── rights ────────────────────────────────────────────────────────────────────────────────────

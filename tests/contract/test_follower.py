@@ -13,6 +13,7 @@ from acmeistio.errors import Forbidden, Transient
 from acmeistio.kube import follower as follower_module
 from acmeistio.kube import following
 from acmeistio.kube.follower import Follower, Selection
+from acmeistio.kube.refusals import Missing
 from acmeistio.kube.resources import RESOURCES
 from acmeistio.ports import Manifest
 from tests.simulated.api_server import (
@@ -108,6 +109,13 @@ async def test_a_list_that_expires_between_its_pages_begins_anew() -> None:
         await it.until("a", "c")
         await it.server.until_asked(4)
         assert [r.query.get("continue") for r in it.server.asked] == [None, "t1", None, None]
+
+
+async def test_a_list_that_expires_at_first_says_nothing_yet() -> None:
+    """Who asks waits for the next: that there is nothing would be a lie."""
+    async with followed(page(A, rest="t1"), status(410), page(A), watch(then="hang")) as it:
+        await it.follower.tried()
+        assert it.names == {"a"}
 
 
 async def test_one_object_is_followed_by_its_name() -> None:
@@ -284,3 +292,81 @@ async def test_the_token_is_never_told(caplog: pytest.LogCaptureFixture) -> None
                 await asyncio.sleep(0.01)
         assert it.server.asked[0].headers["Authorization"] == TOKEN
     assert TOKEN.split()[1] not in caplog.text + "".join(said)
+
+
+# ── kinds that come and go ────────────────────────────────────────────────────────────────────
+
+SERVICES = Selection(RESOURCES["VirtualService"])
+UNSERVED = status(404, "page not found")
+
+
+@pytest.fixture
+def soon_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An absent kind is asked for again at once, a loss shown at once."""
+    monkeypatch.setattr(following, "FIRST_ABSENT_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(following, "FIRST_REFUSED_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(following, "LOSS_SHOWN_SECONDS", 0.0)
+
+
+def versions_of(followed: Followed) -> list[str]:
+    """The version of the kind in each request."""
+    return [request.path.split("/")[3] for request in followed.server.asked]
+
+
+@pytest.mark.usefixtures("soon_asked")
+async def test_an_absent_kind_is_known_and_asked_for_again() -> None:
+    """In all its versions, whichever comes; that it is there is no news before it has objects."""
+    absent = [UNSERVED] * 3
+    answers = *absent, *absent, UNSERVED, page(A), watch(bookmark(12)), watch(then="hang")
+    async with followed(*answers, selection=SERVICES) as it:
+        await it.follower.tried()
+        assert (it.follower.is_known, it.follower.trouble, it.names) == (True, None, set())
+        await it.until("a")
+        await it.server.until_asked(10)
+        every = ["v1", "v1beta1", "v1alpha3"]
+        assert versions_of(it) == [*every, *every, "v1", *["v1beta1"] * 3]
+        assert len(it.news) == 1
+
+
+@pytest.mark.usefixtures("soon_asked")
+async def test_that_a_kind_is_absent_is_news_to_who_was_told_unknown() -> None:
+    """As a list without objects is."""
+    answers = status(403), *[UNSERVED] * 3, page(), watch(then="hang")
+    async with followed(*answers, selection=SERVICES) as it:
+        await it.server.until_asked(6)
+        assert (it.follower.is_known, it.follower.trouble) == (True, None)
+
+
+@pytest.mark.usefixtures("soon_asked")
+async def test_a_kind_that_vanishes_keeps_its_objects() -> None:
+    """An API server was put back without it: unknown is not absent."""
+    lost = [UNSERVED] * 6
+    answers = page(A), watch(bookmark(12)), *lost, page(B), watch(then="hang")
+    async with followed(*answers, selection=SERVICES) as it:
+        await it.server.until_asked(7)
+        assert it.names == {"a"}
+        assert isinstance(it.follower.trouble, Missing)
+        await it.until("b")
+        await it.server.until_asked(10)
+        assert it.follower.trouble is None
+
+
+@pytest.mark.usefixtures("soon_asked")
+async def test_a_kind_that_every_api_server_has_is_never_absent() -> None:
+    """What says 404 to it is no API server."""
+    async with followed(*[UNSERVED] * 3, page(A), watch(then="hang")) as it:
+        await it.follower.tried()
+        assert isinstance(it.follower.trouble, Missing)
+        await it.until("a")
+
+
+@pytest.mark.usefixtures("soon_asked")
+async def test_kinds_that_come_and_go_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Not that one is absent from the start."""
+    caplog.set_level("INFO", logger=follower_module.__name__)
+    absent = [UNSERVED] * 3
+    answers = *absent, *absent, page(), watch(bookmark(12)), *absent, *absent, page()
+    async with followed(*answers, watch(then="hang"), selection=SERVICES) as it:
+        await it.server.until_asked(16)
+        said = [record.message for record in caplog.records]
+        assert [message.rpartition(" ")[2] for message in said] == ["here", "gone", "here"]

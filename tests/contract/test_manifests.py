@@ -35,6 +35,7 @@ def folder(root: Path, **files: str) -> ManifestFolder:
         "- " * 20_000 + "x",
         "kind: Ingress",
         "just text",
+        "kind: Gateway\napiVersion: [&a [x], *a]\nmetadata: {name: odd}",
         "\x00",
         "a: b: c",
     ],

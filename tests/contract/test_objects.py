@@ -17,11 +17,14 @@ import pytest
 import pytest_asyncio
 
 from acmeistio.errors import Conflict, NotLeader
+from acmeistio.model import ISTIO_GATEWAY, K8S_GATEWAY, ObjectRef
 from acmeistio.ports import Manifest, Term
 from tests.contract import object_subjects
 from tests.contract.object_subjects import NAMESPACE, Subject
 
 ADDED_BY_STORES = ("resourceVersion", "uid", "creationTimestamp")
+
+CERTS = ObjectRef("Secret", NAMESPACE, "certs")
 
 SOON_SECONDS = 5.0
 QUIET_SECONDS = 0.5
@@ -69,6 +72,10 @@ def _bare(manifest: Manifest | None) -> Any:
 def _value(text: str) -> str:
     """A text as a Secret's data holds it."""
     return base64.b64encode(text.encode()).decode()
+
+
+def _version(manifest: Manifest) -> str:
+    return str(manifest["metadata"]["resourceVersion"])
 
 
 def _with(manifest: Manifest, **data: str) -> Manifest:
@@ -247,11 +254,64 @@ async def test_what_is_given_is_not_changed(subject: Subject) -> None:
     assert changed == kept
 
 
+# ── deleting ──────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_was_deleted_is_gone(subject: Subject) -> None:
+    """At once, from every view of it, and no other object with it; it may be made anew."""
+    created = await subject.objects.create(secret(), subject.term)
+    other = await subject.objects.create(secret("other"), subject.term)
+    assert len((await subject.objects.listing("Secret")).manifests) == 2
+    await subject.objects.delete(CERTS, _version(created), subject.term)
+    assert await subject.objects.get("Secret", NAMESPACE, "certs") is None
+    assert (await subject.objects.listing("Secret")).manifests == (other,)
+    anew = await subject.objects.create(secret(a="YQ=="), subject.term)
+    assert await subject.objects.get("Secret", NAMESPACE, "certs") == anew
+
+
+async def test_what_was_changed_since_it_was_read_is_not_deleted(subject: Subject) -> None:
+    """Conflict, whoever changed it, and before anybody has told of it; what is there stays."""
+    created = await subject.objects.create(secret(), subject.term)
+    updated = await subject.objects.update(_with(created, a="YQ=="), subject.term)
+    with pytest.raises(Conflict):
+        await subject.objects.delete(CERTS, _version(created), subject.term)
+    assert await subject.objects.get("Secret", NAMESPACE, "certs") == updated
+    subject.put(secret(theirs="YQ=="))
+    with pytest.raises(Conflict):
+        await subject.objects.delete(CERTS, _version(updated), subject.term)
+    await _told(subject)
+    read = await subject.objects.get("Secret", NAMESPACE, "certs")
+    assert _bare(read) == secret(theirs="YQ==")
+
+
+async def test_deleting_what_is_not_there_is_no_error(subject: Subject) -> None:
+    """It never was, or it is gone already, whoever deleted it."""
+    await subject.objects.delete(CERTS, "1", subject.term)
+    for theirs in (True, False):
+        created = await subject.objects.create(secret(), subject.term)
+        if theirs:
+            subject.delete("Secret", "certs")
+        for _ in range(2):
+            await subject.objects.delete(CERTS, _version(created), subject.term)
+            assert await subject.objects.get("Secret", NAMESPACE, "certs") is None
+
+
+async def test_our_own_deletions_are_no_news(subject: Subject) -> None:
+    """Else the loop would never come to rest."""
+    for _ in range(3):
+        created = await subject.objects.create(secret(), subject.term)
+        await asyncio.sleep(0.05)
+        await subject.objects.delete(CERTS, _version(created), subject.term)
+    await _not_told(subject)
+    subject.put(secret(theirs="YQ=="))
+    await _told(subject)
+
+
 # ── who may write ─────────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_term_that_is_over_writes_nothing(subject: Subject) -> None:
-    """NotLeader for create and for update, and everything is as it was."""
+    """NotLeader for all that changes something, and everything is as it was."""
     created = await subject.objects.create(secret(), subject.term)
     subject.end_term()
     await asyncio.sleep(0)
@@ -259,6 +319,8 @@ async def test_a_term_that_is_over_writes_nothing(subject: Subject) -> None:
         await subject.objects.create(secret("more"), subject.term)
     with pytest.raises(NotLeader):
         await subject.objects.update(_with(created, a="YQ=="), subject.term)
+    with pytest.raises(NotLeader):
+        await subject.objects.delete(CERTS, _version(created), subject.term)
     assert await subject.objects.get("Secret", NAMESPACE, "certs") == created
     assert await subject.objects.get("Secret", NAMESPACE, "more") is None
 
@@ -294,6 +356,22 @@ async def test_a_listing_has_all_objects_of_its_kind(subject: Subject) -> None:
     assert {m["metadata"]["name"] for m in listing.manifests} == {"a", "b"}
     classes = await subject.objects.listing("IngressClass")
     assert [m["metadata"]["name"] for m in classes.manifests] == ["istio"]
+
+
+@pytest.mark.parametrize("subject", ["simulated", "folder"], indirect=True)
+async def test_two_groups_may_have_the_same_kind(subject: Subject) -> None:
+    """A Gateway is Istio's or that of the Gateway API; test_cluster_objects has it for clusters."""
+    for group in ("networking.istio.io", "gateway.networking.k8s.io"):
+        gateway = {"apiVersion": f"{group}/v1", "kind": "Gateway"}
+        subject.declare({**gateway, "metadata": {"name": f"of-{group}", "namespace": "shop"}})
+    await _told(subject)
+    for kind, name in (
+        (ISTIO_GATEWAY, "of-networking.istio.io"),
+        (K8S_GATEWAY, "of-gateway.networking.k8s.io"),
+        ("Gateway", None),
+    ):
+        found = (await subject.objects.listing(kind)).manifests
+        assert [m["metadata"]["name"] for m in found] == ([name] if name else [])
 
 
 async def test_a_listing_sees_what_was_written(subject: Subject) -> None:

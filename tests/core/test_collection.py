@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acmeistio.kube.collection import Collection
+from acmeistio.kube.resources import version_of
 from acmeistio.kube.stream import Change
 from acmeistio.ports import Manifest
 
@@ -82,12 +83,12 @@ def test_an_own_write_is_known_at_once_and_no_news() -> None:
     """Told of by the watch later, or before the answer was here."""
     collection = _listed()
     collection.write_begins(KEY)
-    assert not collection.write_ends(KEY, _object(11))
+    assert not collection.write_ends(KEY, _is(11))
     assert collection.get(KEY) == _object(11)
     assert not collection.changed(_is(11))
     collection.write_begins(KEY)
     assert not collection.changed(_is(12))
-    assert not collection.write_ends(KEY, _object(12))
+    assert not collection.write_ends(KEY, _is(12))
     assert collection.get(KEY) == _object(12)
 
 
@@ -97,7 +98,7 @@ def test_what_others_did_after_our_write_is_news() -> None:
     collection.write_begins(KEY)
     assert not collection.changed(_is(11))
     assert not collection.changed(_gone(12))
-    assert collection.write_ends(KEY, _object(11))
+    assert collection.write_ends(KEY, _is(11))
     assert collection.get(KEY) is None
 
 
@@ -116,7 +117,7 @@ def test_a_list_from_before_our_write_does_not_hide_it() -> None:
     collection = _listed()
     collection.list_begins()
     collection.write_begins(KEY)
-    collection.write_ends(KEY, _object(11))
+    collection.write_ends(KEY, _is(11))
     assert not collection.listed((), 10)
     assert collection.get(KEY) == _object(11)
     collection.list_begins()
@@ -130,15 +131,64 @@ def test_of_writes_at_once_the_newest_counts() -> None:
     collection.write_begins(KEY)
     collection.write_begins(KEY)
     assert not collection.changed(_is(12))
-    assert not collection.write_ends(KEY, _object(12))
-    assert not collection.write_ends(KEY, _object(11))
+    assert not collection.write_ends(KEY, _is(12))
+    assert not collection.write_ends(KEY, _is(11))
     assert collection.get(KEY) == _object(12)
+
+
+# ── what we delete ────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_own_deletion_is_known_at_once_and_no_news() -> None:
+    """Told of by the watch later, or before the answer was here."""
+    collection = _listed(_is(3), _is(4, "other"))
+    collection.write_begins(KEY)
+    assert not collection.write_ends(KEY, _gone(3))
+    assert collection.get(KEY) is None
+    assert not collection.changed(_gone(11))
+    other = ("ns", "other")
+    collection.write_begins(other)
+    assert not collection.changed(_gone(12, "other"))
+    assert not collection.write_ends(other, _gone(4, "other"))
+    assert collection.all() == ()
+
+
+def test_what_we_deleted_does_not_come_back_by_an_old_telling() -> None:
+    """Not by a watch that lags behind, nor by a list that was begun before."""
+    collection = _listed(_is(3))
+    collection.list_begins()
+    collection.write_begins(KEY)
+    collection.write_ends(KEY, _gone(3))
+    assert not collection.changed(_is(3))
+    assert not collection.listed((_is(3),), 10)
+    assert collection.get(KEY) is None
+    assert not collection.changed(_gone(11))
+
+
+def test_what_others_made_in_place_of_what_we_deleted_is_news() -> None:
+    """Also when the watch was faster than our answer."""
+    collection = _listed(_is(3))
+    collection.write_begins(KEY)
+    assert not collection.changed(_gone(11))
+    assert not collection.changed(_is(12, theirs="a"))
+    assert collection.write_ends(KEY, _gone(3))
+    assert collection.get(KEY) == _object(12, theirs="a")
+
+
+def test_what_we_deleted_counts_again_after_a_list_that_has_it() -> None:
+    """The API server was put back to an earlier day: its versions begin again."""
+    collection = _listed(_is(30), version=30)
+    collection.write_begins(KEY)
+    collection.write_ends(KEY, _gone(30))
+    collection.list_begins()
+    assert not collection.listed((), 20)
+    assert collection.changed(_is(21, a="anew"))
 
 
 # ── all orders of events ──────────────────────────────────────────────────────────────────────
 
 THEIRS = ("theirs", "delete")
-OURS = ("begin", "reach", "end", "lose")
+OURS = ("begin", "doom", "reach", "end", "lose")
 FOLLOWING = ("watch", "ask", "snap", "list")
 STEPS = st.lists(
     st.tuples(
@@ -158,9 +208,13 @@ class _World:
         self.log: list[Change] = []
         self.told = 0
         """How many changes of the log the watch has told of."""
-        self.writing: dict[str, Manifest | None] = {}
-        """Our writes under way; what they stored, once they reached the API server."""
+        self.writing: dict[str, Change | None] = {}
+        """Our writes under way; what they did, once they reached the API server."""
+        self.dooming: dict[str, int] = {}
+        """Those of them that delete, and the version that was read."""
         self.ours: list[Manifest] = []
+        self.deleted: dict[str, int] = {}
+        """What we deleted, and its version then."""
         self.is_asked = False
         self.page: tuple[list[Change], int, int] | None = None
         """A list on its way: its objects, their version, and the changes that it covers."""
@@ -178,9 +232,11 @@ class _World:
         news = getattr(self, f"_{what}")(name)
         after = self.known()
         changed = {n for n in before.keys() | after.keys() if before.get(n) != after.get(n)}
-        theirs = {n for n in changed if after.get(n) not in self.ours}
-        assert not theirs or news
+        was_deletion = what == "end" and self.deleted.get(name) is not None and name not in after
+        ours = {n for n in changed if after.get(n) in self.ours or (was_deletion and n == name)}
+        assert ours == changed or news
         assert not news or changed or what in {"end", "lose"}
+        assert all(version_of(m) > self.deleted.get(n, 0) for n, m in after.items())
 
     def _theirs(self, name: str) -> bool:
         self._store(name)
@@ -197,19 +253,39 @@ class _World:
             self.writing[name] = None
         return False
 
-    def _reach(self, name: str) -> bool:
-        if name in self.writing and self.writing[name] is None:
-            self.writing[name] = self._store(name)
-            self.ours.append(self.stored[name])
+    def _doom(self, name: str) -> bool:
+        """We delete what we know, as it was read."""
+        if name not in self.writing and name in self.known():
+            self.dooming[name] = version_of(self.known()[name])
+            self._begin(name)
         return False
+
+    def _reach(self, name: str) -> bool:
+        if name not in self.writing or self.writing[name] is not None:
+            return False
+        if name not in self.dooming:
+            self.writing[name] = _is_stored(self._store(name))
+            self.ours.append(self.stored[name])
+        elif self._is_as_read(name):
+            self._delete(name)
+            self.writing[name] = _gone(self.dooming[name], name)
+        return False
+
+    def _is_as_read(self, name: str) -> bool:
+        """Whether a deletion is not refused: what is there is what was read, or nothing."""
+        stored = self.stored.get(name)
+        return stored is None or version_of(stored) == self.dooming[name]
 
     def _end(self, name: str) -> bool:
         """The answer is here. What is known then is what we wrote, or something newer."""
-        if self.writing.get(name) is None:
+        if (written := self.writing.get(name)) is None:
             return False
-        written = self.writing.pop(name)
+        del self.writing[name]
+        self.dooming.pop(name, None)
         news = self.collection.write_ends(("ns", name), written)
-        assert news or self.known()[name] == written
+        assert news or self.known().get(name) == written.manifest
+        if written.manifest is None:
+            self.deleted[name] = written.version
         return news
 
     def _lose(self, name: str) -> bool:
@@ -217,6 +293,7 @@ class _World:
         if name not in self.writing:
             return False
         del self.writing[name]
+        self.dooming.pop(name, None)
         return self.collection.write_ends(("ns", name), None)
 
     def _watch(self, _: str) -> bool:

@@ -6,6 +6,7 @@ import pytest
 
 from acmeistio.errors import AcmeistioError, Forbidden, Transient
 from acmeistio.kube.following import (
+    LONGEST_ABSENT_WAIT_SECONDS,
     LONGEST_ASKED_SECONDS,
     LONGEST_REFUSED_WAIT_SECONDS,
     LONGEST_WAIT_SECONDS,
@@ -19,6 +20,7 @@ from acmeistio.kube.following import (
     Opened,
     Outdated,
     Received,
+    Unserved,
     Waiting,
     Watching,
     Woke,
@@ -28,6 +30,8 @@ from acmeistio.kube.refusals import Missing
 
 AWAY = Failed(Transient("connection refused"))
 REFUSED = Failed(Forbidden("no right"))
+UNSERVED = Unserved(Missing("no such kind"), versions=3, can_be_absent=True)
+LOST = Unserved(Missing("no such kind"), versions=3, can_be_absent=False)
 
 
 def _after(*happenings: Happening, now: float = 0.0) -> Following:
@@ -159,3 +163,74 @@ def test_what_can_be_listed_and_not_watched_is_lost() -> None:
     assert state.shown_loss(20.0)
     state = step(step(step(state, Woke(), 21.0), Listed(7), 21.0), Opened(), 21.0)
     assert state.shown_loss(99.0) is None
+
+
+# ── kinds that come and go ────────────────────────────────────────────────────────────────────
+
+
+def test_a_kind_is_looked_for_in_all_its_versions() -> None:
+    """One after the other, at once; the one that is served is followed and stays in use."""
+    state = _after(UNSERVED)
+    assert (state.phase, state.served_as) == (Listing(), 1)
+    served = step(state, Listed(5), 0.0)
+    for happening in (Opened(), Received(7), Ended(), Received(9), Outdated(), AWAY, Woke()):
+        served = step(served, happening, 0.0)
+        assert served.served_as == 1
+    assert step(served, Listed(9), 0.0).phase == Watching(9)
+
+
+def test_a_version_that_is_no_longer_served_gives_way_to_another() -> None:
+    """Also an older one to a newer: whatever is left is asked for before a kind is absent."""
+    state = _after(UNSERVED, UNSERVED, Listed(5), Opened(), Received(7))
+    assert state.served_as == 2
+    for version in (0, 1):
+        state = step(state, UNSERVED, 0.0)
+        assert (state.phase, state.served_as, state.is_absent) == (Listing(), version, False)
+    assert step(state, UNSERVED, 0.0).is_absent
+
+
+def test_a_kind_that_is_served_in_no_version_is_absent() -> None:
+    """That is an answer and no loss, also where there was one."""
+    state = _after(REFUSED, Woke(), *[UNSERVED] * 3)
+    assert state.is_absent
+    assert state.phase == Waiting(1.0)
+    assert state.shown_loss(99.0) is None
+
+
+def test_an_absent_kind_is_asked_for_seldom() -> None:
+    """Within half a minute it is noticed when it comes, the version to prefer first."""
+    state, waits = Following(), []
+    for _ in range(7):
+        for _ in range(3):
+            state = step(state, UNSERVED, 0.0)
+        assert isinstance(state.phase, Waiting)
+        waits.append(state.phase.until)
+        state = step(state, Woke(), 0.0)
+        assert (state.phase, state.served_as) == (Listing(), 0)
+    assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    assert LONGEST_ABSENT_WAIT_SECONDS == 30.0
+    here = step(state, Listed(5), 0.0)
+    assert (here.phase, here.is_absent) == (Watching(5), False)
+    again = step(step(here, Opened(), 0.0), Received(6), 0.0)
+    for _ in range(3):
+        again = step(again, UNSERVED, 0.0)
+    assert again.phase == Waiting(1.0), "what has just gone may come back soon"
+
+
+def test_a_kind_whose_objects_are_known_is_lost_and_not_absent() -> None:
+    """Unknown is not absent: an API server may have been put back without the kind."""
+    state = _after(Listed(5), Opened(), Received(7), LOST, LOST, LOST)
+    assert not state.is_absent
+    assert state.phase == Waiting(0.5)
+    assert state.shown_loss(LOSS_SHOWN_SECONDS) is not None
+    assert step(step(state, Woke(), 1.0), Listed(8), 1.0).phase == Watching(8)
+
+
+def test_an_absent_kind_may_be_lost_from_sight() -> None:
+    """As any other while the API server is away, or a right is missing; that is not hurried."""
+    absent = _after(*[UNSERVED] * 3, Woke(), *[UNSERVED] * 3, Woke())
+    for happening, wait in ((AWAY, 0.1), (REFUSED, 0.5)):
+        state = step(absent, happening, 0.0)
+        assert state.phase == Waiting(wait)
+        assert not state.is_absent
+        assert state.shown_loss(LOSS_SHOWN_SECONDS) is not None

@@ -19,6 +19,7 @@ from typing import Any
 from weakref import WeakSet
 
 from acmeistio.errors import Conflict, Forbidden, NotLeader, Transient
+from acmeistio.model import ObjectRef, kind_of
 from acmeistio.ports import Leadership, Listing, Manifest, Term, Trouble
 
 Key = tuple[str, str, str]
@@ -70,8 +71,13 @@ class ObjectStore:
     def delete(self, kind: str, namespace: str, name: str) -> None:
         """Take an object away."""
         del self._objects[kind, namespace, name]
-        self._listings.pop(kind, None)
         self.touch()
+
+    def remove(self, call: Call, writer: SimulatedObjects) -> None:
+        """Take an object away for one of the processes."""
+        del self._objects[call.kind, call.namespace, call.name]
+        self._listings.pop(call.kind, None)
+        self._tell(writer)
 
     def touch(self) -> None:
         """Tell everybody that something may have changed."""
@@ -92,7 +98,7 @@ class ObjectStore:
         fresh = copy.deepcopy(manifest)
         metadata = fresh["metadata"]
         metadata.setdefault("namespace", "default")
-        key = (fresh["kind"], metadata["namespace"], metadata["name"])
+        key = (kind_of(fresh), metadata["namespace"], metadata["name"])
         before = self._objects.get(key)
         if before is not None:
             metadata["resourceVersion"] = before["metadata"]["resourceVersion"]
@@ -101,7 +107,7 @@ class ObjectStore:
         self._version += 1
         metadata["resourceVersion"] = str(self._version)
         self._objects[key] = fresh
-        self._listings.pop(fresh["kind"], None)
+        self._listings.pop(key[0], None)
         self._tell(writer)
         return copy.deepcopy(fresh)
 
@@ -144,18 +150,30 @@ class SimulatedObjects:
 
     async def create(self, manifest: Manifest, term: Term) -> Manifest:
         """See Objects.create."""
-        call = await self._may_write("create", manifest, term)
+        call = await self._may_write(_call("create", manifest), term)
         if self._store.get(call.kind, call.namespace, call.name) is not None:
             raise Conflict(f"{call.kind} {call.name} exists")
         return self._written(call, manifest)
 
     async def update(self, manifest: Manifest, term: Term) -> Manifest:
         """See Objects.update."""
-        call = await self._may_write("update", manifest, term)
+        call = await self._may_write(_call("update", manifest), term)
         current = self._store.get(call.kind, call.namespace, call.name)
         if current is None or _version(current) != _version(manifest):
             raise Conflict(f"{call.kind} {call.name} has changed")
         return self._written(call, manifest)
+
+    async def delete(self, ref: ObjectRef, version: str, term: Term) -> None:
+        """See Objects.delete."""
+        call = Call("delete", ref.kind, ref.namespace, ref.name)
+        await self._may_write(call, term)
+        current = self._store.get(call.kind, call.namespace, call.name)
+        if current is None:
+            return
+        if _version(current) != version:
+            raise Conflict(f"{call.kind} {call.name} has changed")
+        self.writes.append(call)
+        self._store.remove(call, self)
 
     async def changed(self) -> None:
         """See Objects.changed."""
@@ -166,9 +184,7 @@ class SimulatedObjects:
         self.writes.append(call)
         return self._store.write(manifest, self)
 
-    async def _may_write(self, method: str, manifest: Manifest, term: Term) -> Call:
-        metadata = manifest["metadata"]
-        call = Call(method, manifest["kind"], metadata["namespace"], metadata["name"])
+    async def _may_write(self, call: Call, term: Term) -> Call:
         await self._reach(call)
         if not self._leadership.holds(term):
             raise NotLeader(f"{term} is over")
@@ -181,6 +197,11 @@ class SimulatedObjects:
             raise Transient(f"{call}: the store can't be reached")
         if self.refused(call):
             raise Forbidden(f"{call}: there is no right to do that")
+
+
+def _call(method: str, manifest: Manifest) -> Call:
+    metadata = manifest["metadata"]
+    return Call(method, kind_of(manifest), metadata["namespace"], metadata["name"])
 
 
 def _version(manifest: Manifest) -> Any:
