@@ -7,7 +7,6 @@ Decides nothing.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from acmeistio import routes
 from acmeistio.errors import Forbidden, Permanent
 from acmeistio.model import Declaration, Installation, ObjectRef
 from acmeistio.ports import Listing, Manifest, Objects
@@ -38,7 +38,12 @@ SOURCES: tuple[Source, ...] = (ingress, istio, gateway_api)
 
 KINDS = tuple(
     dict.fromkeys(
-        (INGRESS_CLASS, NAMESPACE, *(kind for source in SOURCES for kind in source.KINDS))
+        (
+            INGRESS_CLASS,
+            NAMESPACE,
+            *(kind for source in SOURCES for kind in source.KINDS),
+            *routes.KINDS,
+        )
     )
 )
 """All kinds that are listed."""
@@ -48,7 +53,7 @@ _NOTHING = object()
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one look at all objects has seen; `complete` if every kind could be read.
+    """What one look at all objects has seen; `unknown` are kinds that could not be read.
 
     `installation` is with what the mesh says. `manifests` are all objects by kind; the same tuple
     as at the last look where nothing of the kind has changed.
@@ -56,9 +61,14 @@ class Seen:
 
     declarations: tuple[Declaration, ...]
     defects: frozenset[Defect]
-    complete: bool
+    unknown: frozenset[str]
     installation: Installation
     manifests: Mapping[str, tuple[Manifest, ...]]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every kind could be read: only then absence means anything."""
+        return not self.unknown
 
 
 class Looking:
@@ -82,7 +92,7 @@ class Looking:
 
     async def look(self) -> Seen:
         """All that is declared now. Raises Transient."""
-        listings = dict(zip(KINDS, await asyncio.gather(*map(self._listing, KINDS)), strict=True))
+        listings = {kind: await self._listing(kind) for kind in KINDS}
         manifests = {kind: listing.manifests for kind, listing in listings.items()}
         installation, mesh_defects = await self._in_mesh()
         domains_of, namespace_defects = permission.domains_of(manifests[NAMESPACE])
@@ -96,7 +106,7 @@ class Looking:
         return Seen(
             declarations=found.declarations,
             defects=frozenset((*troubles, *mesh_defects, *namespace_defects, *found.defects)),
-            complete=all(listing.complete for listing in listings.values()),
+            unknown=frozenset(k for k, listing in listings.items() if not listing.complete),
             installation=installation,
             manifests=manifests,
         )

@@ -39,8 +39,10 @@ K8S_GATEWAY = "Gateway.gateway.networking.k8s.io"
 
 def kind_of(manifest: Mapping[str, Any]) -> str:
     """The kind of an object as ObjectRef has it: of a Gateway with its group."""
-    kind = str(manifest.get("kind", ""))
-    group, slash, _ = str(manifest.get("apiVersion", "")).partition("/")
+    kind, version = manifest.get("kind"), manifest.get("apiVersion")
+    if not isinstance(kind, str):
+        return ""
+    group, slash, _ = version.partition("/") if isinstance(version, str) else ("", "", "")
     return f"{kind}.{group}" if kind == "Gateway" and slash else kind
 
 
@@ -196,17 +198,17 @@ class Probing(StrEnum):
 class GatewayWorkload:
     """Gateway pods that Istio Gateways and Ingresses are served by, all of one namespace.
 
-    `selector` are labels of the pods; `service` is what they are reached by from inside, and
-    `address` another way to it (a host, where the Service's name is none).
+    `selector` are labels of the pods; `service` is what they are reached by from inside, with the
+    ports that Gateways name; `address` is another way to them, where that is none.
     """
 
     namespace: str = "istio-system"
     selector: Mapping[str, str] = field(default_factory=lambda: {"istio": "ingressgateway"})
     service: str = "istio-ingressgateway"
     routing: Routing = Routing.FILTER
-    address: str | None = None
     http_port: int = 80
     https_port: int = 443
+    address: GatewayAddress | None = None
 
     def is_selected_by(self, labels: Mapping[str, str]) -> bool:
         """Whether a Gateway with this selector is served by these pods; {} selects all pods."""
@@ -222,7 +224,8 @@ class Installation:
     `secrets_granted` (None: any). Names must lie within `domains_allowed` (None: any).
     `mesh_config` is the ConfigMap that has Istio's own word on mode, class and selector of
     Ingresses (None: the values here are it). EnvoyFilters in `root_namespace` count for the whole
-    mesh; there one serves the gateways that Istio deploys for Gateways of `gateway_class` (None: none).
+    mesh; there one serves the gateways that Istio deploys for Gateways of `gateway_class` (None:
+    none), for which `routing` counts.
     """
 
     issuers: Mapping[str, Issuer]
@@ -232,6 +235,7 @@ class Installation:
     root_namespace: str = "istio-system"
     gateway_class: str | None = "istio"
     cluster_domain: str = "cluster.local"
+    routing: Routing = Routing.FILTER
     probing: Probing = Probing.GATE
     default_secret: str = "istio-ingress-certs"
     ingress_mode: IngressMode = IngressMode.STRICT
@@ -253,8 +257,9 @@ class Installation:
 
     def address_of(self, workload: GatewayWorkload) -> GatewayAddress:
         """Where gateway pods answer from inside the cluster."""
-        host = workload.address or self.service_host(workload.namespace, workload.service)
-        return GatewayAddress(host, workload.http_port, workload.https_port)
+        host = self.service_host(workload.namespace, workload.service)
+        ports = workload.http_port, workload.https_port
+        return workload.address or GatewayAddress(host, *ports)
 
     def service_host(self, namespace: str, service: str) -> str:
         """The name of a Service in the cluster's DNS."""
@@ -323,6 +328,13 @@ Held = Stored | Unusable | None
 def is_by_hand(held: Held) -> bool:
     """Whether a usable pair is another than the one acmeistio wrote."""
     return isinstance(held, Stored) and held.marks.written_sha256 != held.leaf.sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """A name that the CA's requests would not arrive for; looked at again at `retry_at`."""
+
+    retry_at: datetime
 
 
 class IssueReason(StrEnum):

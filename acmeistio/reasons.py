@@ -52,7 +52,8 @@ class Reason(Enum):
     )
     NoNames = _error(
         "it asks for a certificate and names no host",
-        "Name hosts in spec.tls[].hosts or spec.rules[].host, or in acmeistio.io/domains.",
+        "Name hosts in the object (Ingress: spec.tls[].hosts or spec.rules[].host; Gateway API: "
+        "hostname of a listener, or hostnames of its HTTPRoutes), or in acmeistio.io/domains.",
     )
     InvalidName = _error(
         "{name} can't be in a certificate: {why}",
@@ -165,6 +166,46 @@ class Reason(Enum):
         "1.30.2 only once",
         "Use credentialName in place of the files.",
     )
+    NoPort80 = _warning(
+        "it has no HTTP listener on port 80, where the CA asks first",
+        "Add a listener with protocol: HTTP and port: 80, or admit a ListenerSet that has one.",
+    )
+    NoTLSListener = _warning(
+        "no listener of it terminates TLS, so the certificate goes to Secret {target} and is "
+        "not served",
+        "Add a listener with protocol: HTTPS and certificateRefs with name: {name}.",
+    )
+    ListenerWithoutCertificate = _warning(
+        "listener {listener} does not name Secret {target} in tls.certificateRefs, so it does "
+        "not serve the certificate that goes there",
+        "Add name: {name} to the certificateRefs of the listener.",
+    )
+    CertificateRefUnsupported = _error(
+        "listener {listener} names {reference} in tls.certificateRefs, which is no Secret",
+        "Name a Secret (kind: Secret, and no group).",
+    )
+    TooManyCertificateRefs = _error(
+        "listener {listener} has {count} certificateRefs; Istio serves no listener with more than "
+        "two, and nothing is asked for {left_out}",
+        "Leave two: one for an ECDSA certificate and one for an RSA certificate.",
+    )
+    ReferenceNotGranted = _error(
+        "listener {listener} names Secret {target} of another namespace, which no ReferenceGrant "
+        "there allows",
+        "Create a ReferenceGrant in namespace {namespace}: from group "
+        "gateway.networking.k8s.io, kind {kind}, namespace {whose}; to kind Secret, name {name}, "
+        "with an empty group.",
+    )
+    GatewayNotServing = _error(
+        "a Gateway of class {gateway_class} takes no requests from outside, so no certificate "
+        "is made for it",
+        "Declare the hosts at the Gateway through which browsers come.",
+    )
+    ListenerSetNotAdmitted = _error(
+        "its listeners are not served: {why}",
+        "Correct spec.parentRef, or have {gateway} admit namespace {namespace} in "
+        "spec.allowedListeners.",
+    )
     UnknownIssuer = _error(
         "acmeistio.io/issuer {issuer} is not configured; known: {known}",
         "Use one of the known issuers, or configure this one.",
@@ -182,6 +223,16 @@ class Reason(Enum):
     KindUnlistable = _error(
         "objects of kind {kind} can't be listed: {why}; what they declared before stays in force",
         "Give the ServiceAccount of acmeistio the rights of deploy/install.yaml.",
+    )
+    RouteNotManaged = _error(
+        "an object of this name stands where acmeistio needs one of its own, and is not touched",
+        "Rename or delete it, or give it the label app.kubernetes.io/managed-by: acmeistio to hand "
+        "it over.",
+    )
+    RouteForbidden = _error(
+        "acmeistio can't keep this route object as it must be: {why}",
+        "Give the ServiceAccount of acmeistio the rights of deploy/install.yaml (for mirrors also "
+        "deploy/mirrors.yaml), or set ACMEISTIO_ROUTING to what it may do.",
     )
     MeshConfigMissing = _warning(
         "there is no such ConfigMap, so Istio's defaults are taken for its Ingress class and mode",

@@ -1,28 +1,447 @@
-"""Stub."""
+"""Gateways and ListenerSets of the Kubernetes Gateway API (v1), read as Istio reads them.
+
+Owns which Secrets their listeners ask to be filled, with which names, and where their pods answer
+(istio/istio pilot/pkg/config/kube/gateway). What a listener is, and which HTTPRoutes it serves, is
+listeners.py's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
 
-from acmeistio.model import K8S_GATEWAY
-from acmeistio.reasons import Defect
-from acmeistio.sources import Found, Manifest, Manifests, Surroundings
+from acmeistio.model import (
+    K8S_GATEWAY,
+    GatewayAddress,
+    GatewayWorkload,
+    Installation,
+    KeyType,
+    ObjectRef,
+    Routing,
+    Target,
+)
+from acmeistio.names import DnsName
+from acmeistio.reasons import Defect, Reason, defect
+from acmeistio.sources import Found, Manifest, Manifests, Surroundings, joined, untrusted
+from acmeistio.sources.annotations import PREFIX, TLS, TLS_ACME, Wish, read_wish, refuses
+from acmeistio.sources.listeners import (
+    HTTP,
+    HTTP_ROUTE,
+    LISTENER_SET,
+    MOST_CERTIFICATES,
+    PASSTHROUGH,
+    TERMINATE,
+    CertificateRef,
+    Listener,
+    admits,
+    allows,
+    by_beneficiary,
+    by_parent,
+    covers,
+    key_types,
+    listeners_of,
+    names_of,
+    parent_of,
+    route_of,
+)
+from acmeistio.sources.permission import Asked, declared
 
-KINDS: tuple[str, ...] = (K8S_GATEWAY, "HTTPRoute", "ReferenceGrant", "ListenerSet")
+REFERENCE_GRANT = "ReferenceGrant"
+KINDS: tuple[str, ...] = (K8S_GATEWAY, HTTP_ROUTE, REFERENCE_GRANT, LISTENER_SET)
+
+NAME_OVERRIDE = "gateway.istio.io/name-override"
+"""On a Gateway: the name of the Service that Istio makes for it."""
+CLASSES_WITHOUT_SUFFIX = ("istio-agentgateway",)
+"""Their Services have the Gateway's own name (gatewaycommon, DisableNameSuffix)."""
+INNER_CLASSES = ("istio-waypoint", "istio-agentgateway-waypoint", "istio-east-west", "istio-remote")
+"""Istio's classes of Gateways that take requests from the mesh only (pkg/config/constants)."""
+
+HTTP_PORT, HTTPS_PORT = 80, 443
+
+
+@dataclass(frozen=True, slots=True)
+class _Asker:
+    """An object that asks, with all that its listeners depend on; `related` is by kind."""
+
+    ref: ObjectRef
+    created_at: datetime | None
+    wish: Wish
+    listeners: tuple[Listener, ...]
+    gateway: Manifest
+    http_port: int
+    related: Mapping[str, list[Manifest]]
+    surroundings: Surroundings
+
+    @property
+    def terminating(self) -> list[Listener]:
+        """The listeners that serve certificates."""
+        return [listener for listener in self.listeners if listener.tls_mode == TERMINATE]
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A Secret that a listener serves; `key_type` is that of a pair's half, else None."""
+
+    target: Target
+    key_type: KeyType | None = None
+
+
+# Which objects belong together
 
 
 def subjects(manifests: Manifests) -> Iterable[tuple[Manifest, tuple[Manifest, ...]]]:
-    """See Source.subjects."""
+    """See Source.subjects: each Gateway, and each ListenerSet that has a word for acmeistio.
+
+    Everything is put under its parent once, so that the work grows with the number of objects.
+    """
+    sets, routes = (by_parent(manifests.get(kind, ())) for kind in (LISTENER_SET, HTTP_ROUTE))
+    grants = by_beneficiary(manifests.get(REFERENCE_GRANT, ()))
+    gateways = {untrusted.reference(m): m for m in manifests.get(K8S_GATEWAY, ())}
+    for ref, gateway in gateways.items():
+        others = (sets.get(ref, ()), routes.get(ref, ()), grants.get((ref.kind, ref.namespace), ()))
+        yield gateway, tuple(manifest for part in others for manifest in part)
+    for manifest in manifests.get(LISTENER_SET, ()):
+        if _is_annotated(manifest):
+            ref, parent = untrusted.reference(manifest), parent_of(manifest)
+            above = (gateways[parent],) if parent in gateways else ()
+            granted = grants.get((ref.kind, ref.namespace), ())
+            yield manifest, (*above, *routes.get(ref, ()), *granted)
+
+
+def together(_manifests: Manifests, _surroundings: Surroundings) -> tuple[Defect, ...]:
+    """See Source.together."""
     return ()
+
+
+def _is_annotated(manifest: Manifest) -> bool:
+    annotations = untrusted.annotations_of(manifest)
+    return any(key.startswith(PREFIX) or key == TLS_ACME for key in annotations)
+
+
+# What one object declares
 
 
 def declarations(
     manifest: Manifest, related: tuple[Manifest, ...], surroundings: Surroundings
 ) -> Found:
-    """See Source.declarations."""
-    return Found()
+    """What a Gateway declares, or a ListenerSet that asks for itself.
+
+    The listeners of a ListenerSet are another team's: they are its own subject, never part of
+    its Gateway's. A namespace selector in allowedRoutes or allowedListeners is taken to admit
+    where labels decide that are not seen here (listeners.admits).
+    """
+    ref = untrusted.reference(manifest)
+    annotations = untrusted.annotations_of(manifest)
+    wish, defects = read_wish(ref, annotations, surroundings.installation)
+    if wish is None:
+        return Found(defects=defects)
+    gateway = manifest if ref.kind == K8S_GATEWAY else _gateway_above(manifest, related)
+    refused = _not_admitted(ref, manifest, gateway) or _not_serving(ref, gateway)
+    if refused:
+        return Found(defects=(*defects, refused))
+    asker = _asker(manifest, wish, gateway, related, surroundings)
+    found = _listed(asker) if wish.domains else _own_hosts(asker)
+    return Found(found.declarations, (*defects, *_unhelped(asker), *found.defects))
 
 
-def together(manifests: Manifests, surroundings: Surroundings) -> tuple[Defect, ...]:
-    """See Source.together."""
-    return ()
+def _asker(
+    manifest: Manifest,
+    wish: Wish,
+    gateway: Manifest,
+    related: tuple[Manifest, ...],
+    surroundings: Surroundings,
+) -> _Asker:
+    listeners = listeners_of(manifest)
+    by_kind: dict[str, list[Manifest]] = {kind: [] for kind in KINDS}
+    for other in related:
+        by_kind.setdefault(untrusted.reference(other).kind, []).append(other)
+    return _Asker(
+        ref=untrusted.reference(manifest),
+        created_at=untrusted.created_at(manifest),
+        wish=wish,
+        listeners=listeners,
+        gateway=gateway,
+        http_port=_http_port((*listeners_of(gateway), *listeners)),
+        related=by_kind,
+        surroundings=surroundings,
+    )
+
+
+def _gateway_above(listener_set: Manifest, related: tuple[Manifest, ...]) -> Manifest:
+    """The Gateway of a ListenerSet, an empty one where there is none."""
+    parent = parent_of(listener_set)
+    return next((m for m in related if untrusted.reference(m) == parent), {})
+
+
+def _not_admitted(ref: ObjectRef, manifest: Manifest, gateway: Manifest) -> Defect | None:
+    """Why nothing of a ListenerSet is served, None for one that is and for a Gateway."""
+    if ref.kind == K8S_GATEWAY:
+        return None
+    above = parent_of(manifest) or "a Gateway"
+    if not gateway:
+        why = f"there is no {above}"
+    elif refuses(untrusted.annotations_of(gateway)):
+        why = f'{above} has the annotation {TLS}: "false"'
+    elif not _takes_listeners_of(gateway, ref.namespace):
+        why = f"spec.allowedListeners of {above} does not admit namespace {ref.namespace}"
+    else:
+        return None
+    return defect(
+        Reason.ListenerSetNotAdmitted, ref, why=why, gateway=above, namespace=ref.namespace
+    )
+
+
+def _takes_listeners_of(gateway: Manifest, namespace: str) -> bool:
+    allowed = untrusted.mapping(gateway, "spec", "allowedListeners", "namespaces")
+    return admits(allowed, untrusted.reference(gateway).namespace, namespace, "None")
+
+
+def _not_serving(ref: ObjectRef, gateway: Manifest) -> Defect | None:
+    gateway_class = _class_of(gateway)
+    if gateway_class not in INNER_CLASSES:
+        return None
+    return defect(Reason.GatewayNotServing, ref, gateway_class=gateway_class)
+
+
+def _class_of(gateway: Manifest) -> str:
+    return untrusted.text(untrusted.mapping(gateway, "spec").get("gatewayClassName"))
+
+
+def _own_hosts(asker: _Asker) -> Found:
+    """`acmeistio.io/tls: "true"`: the names of each listener for the Secrets that it names."""
+    routes = [route_of(manifest) for manifest in asker.related[HTTP_ROUTE]]
+    defects: list[Defect] = []
+    parts: list[Found] = []
+    for listener in asker.terminating:
+        names, wrong = names_of(listener, asker.ref, routes, asker.surroundings)
+        defects += wrong
+        if names:
+            parts.append(_asked(asker, listener, names))
+    if not parts and all(made.subject != asker.ref for made in defects):
+        defects.append(defect(Reason.NoNames, asker.ref))
+    return joined(Found(defects=tuple(defects)), *parts)
+
+
+def _listed(asker: _Asker) -> Found:
+    """`acmeistio.io/domains`: exactly these names, each where the listener is that takes it."""
+    domains = asker.wish.domains or ()
+    if not asker.terminating:
+        return _without_listener(asker, domains)
+    names_at: dict[int, list[DnsName]] = {}
+    homeless: list[DnsName] = []
+    for name in domains:
+        takers = _takers(asker.terminating, name)
+        homeless += () if takers else (name,)
+        for index in takers:
+            names_at.setdefault(index, []).append(name)
+    parts = [
+        _asked(asker, asker.terminating[index], tuple(names))
+        for index, names in sorted(names_at.items())
+    ]
+    return joined(*parts, _homed(asker, tuple(homeless)) if homeless else Found())
+
+
+def _takers(listeners: list[Listener], name: DnsName) -> list[int]:
+    """Which listeners a name belongs to: those of the most specific hostname that covers it."""
+    ranks = {
+        index: (listener.hostname[:1] not in ("", "*"), len(listener.hostname))
+        for index, listener in enumerate(listeners)
+        if covers(listener.hostname, name)
+    }
+    return [index for index, rank in ranks.items() if rank == max(ranks.values())]
+
+
+def _homed(asker: _Asker, homeless: tuple[DnsName, ...]) -> Found:
+    """Names that no listener takes, in the Secrets that all listeners share, if there are such."""
+    targets = [
+        (listener, frozenset(claim.target for claim in _claims(asker, listener)[0]))
+        for listener in asker.terminating
+    ]
+    filled = [(listener, secrets) for listener, secrets in targets if secrets] or targets[:1]
+    if len({secrets for _, secrets in filled}) == 1:
+        return _asked(asker, filled[0][0], homeless)
+    every = sorted({str(target) for _, secrets in filled for target in secrets})
+    return Found(defects=(defect(Reason.AmbiguousSecretName, asker.ref, secrets=", ".join(every)),))
+
+
+def _without_listener(asker: _Asker, names: tuple[DnsName, ...]) -> Found:
+    """Names that were listed although nothing terminates TLS; the listener may follow."""
+    default = asker.surroundings.installation.default_secret
+    target = Target(asker.ref.namespace, asker.wish.secret_name or default)
+    asked = Asked(names, target, _reached_at(asker, None))
+    found = declared(asker.ref, asker.created_at, asker.wish, asked, asker.surroundings)
+    warning = defect(Reason.NoTLSListener, asker.ref, target=target, name=target.name)
+    return joined(Found(defects=(warning,)), found)
+
+
+def _unhelped(asker: _Asker) -> tuple[Defect, ...]:
+    """What keeps listeners from being served, or the CA from asking."""
+    passed = [
+        defect(Reason.TLSNotTerminated, asker.ref, hosts=_hosts_of(listener))
+        for listener in asker.listeners
+        if listener.tls_mode == PASSTHROUGH
+    ]
+    deaf = [defect(Reason.NoPort80, asker.ref)] if _is_deaf(asker) else []
+    return (*passed, *deaf)
+
+
+def _hosts_of(listener: Listener) -> str:
+    return f"{listener.hostname or 'every host'} (listener {listener.name})"
+
+
+def _is_deaf(asker: _Asker) -> bool:
+    """Whether nothing listens where the CA asks first.
+
+    Not said of a ListenerSet, which does not see its siblings; nor of pods of this installation,
+    whose port 80 its own objects open.
+    """
+    if asker.ref.kind != K8S_GATEWAY:
+        return False
+    workloads = _workloads(asker.gateway, asker.surroundings.installation)
+    if any(workload and workload.routing is not Routing.OFF for _, workload in workloads):
+        return False
+    sets = (
+        listener
+        for manifest in asker.related[LISTENER_SET]
+        if _takes_listeners_of(asker.gateway, untrusted.reference(manifest).namespace)
+        for listener in listeners_of(manifest)
+    )
+    return all((one.protocol, one.port) != (HTTP, HTTP_PORT) for one in (*asker.listeners, *sets))
+
+
+# Which Secrets a listener serves
+
+
+def _asked(asker: _Asker, listener: Listener, names: tuple[DnsName, ...]) -> Found:
+    claims, defects = _claims(asker, listener)
+    reached_at = _reached_at(asker, listener)
+    parts = (
+        declared(
+            asker.ref,
+            asker.created_at,
+            replace(asker.wish, key_type=claim.key_type or asker.wish.key_type),
+            Asked(names, claim.target, reached_at),
+            asker.surroundings,
+        )
+        for claim in claims
+    )
+    return joined(Found(defects=defects), *parts)
+
+
+def _claims(asker: _Asker, listener: Listener) -> tuple[tuple[_Claim, ...], tuple[Defect, ...]]:
+    """The Secrets that a listener's certificate goes to, and what is wrong with its references."""
+    if asker.wish.secret_name or not listener.certificate_refs:
+        default = asker.surroundings.installation.default_secret
+        target = Target(asker.ref.namespace, asker.wish.secret_name or default)
+        return (_Claim(target),), _not_named(asker.ref, listener, target)
+    refs = listener.certificate_refs[:MOST_CERTIFICATES]
+    wanted = key_types([ref.name for ref in refs], asker.wish.key_type)
+    defects = [_refusal(asker, listener, ref) for ref in refs]
+    claims = tuple(
+        _Claim(ref.target_of(asker.ref), key_type)
+        for ref, key_type, refused in zip(refs, wanted, defects, strict=True)
+        if refused is None
+    )
+    return claims, (*filter(None, defects), *_too_many(asker.ref, listener))
+
+
+def _not_named(ref: ObjectRef, listener: Listener, target: Target) -> tuple[Defect, ...]:
+    """What is said where a certificate goes to a Secret that the listener does not name."""
+    named = (named.target_of(ref) for named in listener.certificate_refs if named.is_secret)
+    if target in named:
+        return ()
+    facts = {"listener": listener.name, "target": target, "name": target.name}
+    return (defect(Reason.ListenerWithoutCertificate, ref, **facts),)
+
+
+def _too_many(ref: ObjectRef, listener: Listener) -> tuple[Defect, ...]:
+    excess = listener.certificate_refs[MOST_CERTIFICATES:]
+    if not excess:
+        return ()
+    count, left_out = len(listener.certificate_refs), ", ".join(map(str, excess))
+    facts = {"listener": listener.name, "count": count, "left_out": left_out}
+    return (defect(Reason.TooManyCertificateRefs, ref, **facts),)
+
+
+def _refusal(asker: _Asker, listener: Listener, named: CertificateRef) -> Defect | None:
+    """Why Istio does not take a reference of a listener, None if it does."""
+    if not named.is_secret:
+        facts = {"listener": listener.name, "reference": named}
+        return defect(Reason.CertificateRefUnsupported, asker.ref, **facts)
+    target, ref = named.target_of(asker.ref), asker.ref
+    if target.namespace == ref.namespace:
+        return None
+    if any(allows(grant, ref, target) for grant in asker.related[REFERENCE_GRANT]):
+        return None
+    return defect(
+        Reason.ReferenceNotGranted,
+        ref,
+        listener=listener.name,
+        target=target,
+        namespace=target.namespace,
+        kind=ref.kind.partition(".")[0],
+        whose=ref.namespace,
+        name=target.name,
+    )
+
+
+# Where the pods of a Gateway answer
+
+
+def _reached_at(asker: _Asker, listener: Listener | None) -> tuple[GatewayAddress, ...]:
+    """Where the names of a listener are asked for from inside the cluster."""
+    installation = asker.surroundings.installation
+    https_port = listener.port if listener else HTTPS_PORT
+    return tuple(
+        installation.address_of(workload)
+        if workload
+        else GatewayAddress(host, asker.http_port, https_port)
+        for host, workload in _workloads(asker.gateway, installation)
+    )
+
+
+def _http_port(listeners: Iterable[Listener]) -> int:
+    """The port for plain HTTP: the one that the CA asks at if it is there, else the first."""
+    ports = [listener.port for listener in listeners if listener.protocol == HTTP]
+    return HTTP_PORT if HTTP_PORT in ports or not ports else ports[0]
+
+
+def _workloads(
+    gateway: Manifest, installation: Installation
+) -> list[tuple[str, GatewayWorkload | None]]:
+    """The Services of a Gateway by their hosts, with the pods that the installation knows.
+
+    Addresses of the type Hostname name Services that somebody made; without any, Istio makes one
+    (conversion.go: extractGatewayServices), whatever IP addresses it shall have.
+    """
+    ref, spec = untrusted.reference(gateway), untrusted.mapping(gateway, "spec")
+    addresses = map(untrusted.mapping, untrusted.sequence(spec.get("addresses")))
+    named = [untrusted.text(a.get("value")) for a in addresses if a.get("type") == "Hostname"]
+    if not any(named):
+        return [(installation.service_host(ref.namespace, _service_of(gateway)), None)]
+    hosts = (_full(host, ref.namespace, installation) for host in named if host)
+    return [(host, _workload_at(host, installation)) for host in dict.fromkeys(hosts)]
+
+
+def _service_of(gateway: Manifest) -> str:
+    """The name of the Service that Istio makes for a Gateway (gatewaycommon: GetDefaultName)."""
+    gateway_class = _class_of(gateway)
+    name = untrusted.reference(gateway).name
+    usual = name if gateway_class in CLASSES_WITHOUT_SUFFIX else f"{name}-{gateway_class}"
+    return untrusted.annotations_of(gateway).get(NAME_OVERRIDE) or usual
+
+
+def _full(host: str, namespace: str, installation: Installation) -> str:
+    """A Service's whole name; one without a dot is in the Gateway's namespace, as for Istio."""
+    return host if "." in host else installation.service_host(namespace, host)
+
+
+def _workload_at(host: str, installation: Installation) -> GatewayWorkload | None:
+    """The pods of the installation behind a Service that is called by its whole name or less."""
+    for workload in installation.gateways:
+        whole = installation.service_host(workload.namespace, workload.service)
+        short = f"{workload.service}.{workload.namespace}"
+        if host in (whole, short, f"{short}.svc"):
+            return workload
+    return None
