@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -30,8 +31,12 @@ from acmeistio.kube.leadership import SoleReplica
 from acmeistio.kube.objects import KubeObjects
 from acmeistio.local.folder import FolderObjects
 from acmeistio.local.lock import FolderLeadership
+from acmeistio.looking import KINDS
 from acmeistio.model import Installation, ObjectRef
 from acmeistio.ports import Clock, Entropy, Http, Leadership, Objects, Workers
+from acmeistio.probe.hops import Prober
+from acmeistio.probing import Probes, Walker
+from acmeistio.routing import DESTINATION_RULE, RouteKeeping
 from acmeistio.settings import Settings, unknown_variables
 from acmeistio.sources.annotations import is_reserved
 from acmeistio.stores.accounts import AccountStore
@@ -42,6 +47,9 @@ from acmeistio.tokens import Tokens
 from acmeistio.web.admin import admin_application
 from acmeistio.web.challenge import challenge_application
 from acmeistio.web.serving import Address, serve
+
+TOKEN_BYTES = 32
+"""As a CA's (RFC 8555 §8.1 wants 128 bits)."""
 
 SETTLE_SECONDS = 1.0
 """Until a new Secret is served: istiod gathers changes for 0.1 s, a gateway that waited for the
@@ -61,11 +69,14 @@ def assemble(
     workers: Workers,
     journal: Journal,
     concurrent_orders: int,
+    probes: Probes,
+    keeps_routes: bool = False,
     settle_seconds: float = 0.0,
 ) -> Controller:
     """A controller over the given ports; `https` has the way to each issuer by its name.
 
-    Accounts, ledger and pending keys lie in `state_namespace`.
+    Accounts, ledger and pending keys lie in `state_namespace`. `keeps_routes` where route objects
+    are to be kept as they must be.
     """
     sessions = {
         name: Session(https[name], clock, issuer.directory_url)
@@ -96,8 +107,17 @@ def assemble(
         issuing=issuing,
         clock=clock,
         journal=journal,
+        routes=RouteKeeping(objects, journal.failed) if keeps_routes else None,
+        probes=probes,
         settle_seconds=settle_seconds,
     )
+
+
+def probes_of(installation: Installation, tokens: Tokens, walker: Walker, clock: Clock) -> Probes:
+    """The probes, with a token of this process."""
+    token, answer = secrets.token_urlsafe(TOKEN_BYTES), secrets.token_urlsafe(TOKEN_BYTES)
+    tokens.present(token, answer)
+    return Probes(walker, clock, installation.probing, token=token, expected=answer.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +139,8 @@ async def run(settings: Settings) -> None:
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(workers.close)
         place = await _place(settings, workers, stack)
+        prober = Prober()
+        stack.push_async_callback(prober.close)
         https = await stack.enter_async_context(_transports(installation))
         controller = assemble(
             installation=installation,
@@ -132,6 +154,8 @@ async def run(settings: Settings) -> None:
             workers=workers,
             journal=place.journal,
             concurrent_orders=settings.concurrent_orders,
+            probes=probes_of(installation, tokens, prober, SystemClock()),
+            keeps_routes=not settings.embedded,
             settle_seconds=place.settle_seconds,
         )
         challenge = await serve(challenge_application(tokens), _address(settings.challenge_listen))
@@ -164,7 +188,7 @@ async def _cluster(settings: Settings, stack: contextlib.AsyncExitStack) -> Plac
     objects = KubeObjects(
         client,
         leadership,
-        kinds=("Ingress", "IngressClass"),
+        kinds=KINDS,
         is_shared=lambda ref: _is_shared(ref, installation),
         whole=[("Secret", place) for place in installation.gateway_namespaces] if together else [],
     )
@@ -176,7 +200,7 @@ async def _cluster(settings: Settings, stack: contextlib.AsyncExitStack) -> Plac
 def _is_shared(ref: ObjectRef, installation: Installation) -> bool:
     """Whether an object that acmeistio asks for by name is written by others as well."""
     target = ref.kind == "Secret" and not is_reserved(ref.name)
-    return ref == installation.mesh_config or target
+    return ref == installation.mesh_config or target or ref.kind == DESTINATION_RULE
 
 
 async def _until_stopped(*works: Coroutine[Any, Any, None]) -> None:

@@ -98,7 +98,7 @@ def run(
         typer.Option(
             help="Several gateways, or one that is not istio-ingressgateway, as YAML: "
             "[{namespace: edge, selector: {istio: edge}, service: edge}]; each may have a "
-            "routing, an address, an httpPort and an httpsPort of its own."
+            "routing, an httpPort and an httpsPort of its own, and an address: {host: …}."
         ),
     ] = None,
     routing: Annotated[

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import starmap
 from typing import Protocol
@@ -34,7 +34,9 @@ from acmeistio.pki import placeholder
 from acmeistio.planning.decide import Situation, decide
 from acmeistio.planning.plan import Plan, World, plan
 from acmeistio.ports import Clock, Leadership, Objects, Term
+from acmeistio.probing import Probes
 from acmeistio.reasons import Defect
+from acmeistio.routing import RouteKeeping
 from acmeistio.stores.memory import LedgerStore, PendingKeys
 from acmeistio.stores.secrets import SecretStore, placeholder_facts
 
@@ -106,9 +108,14 @@ class Controller:
         issuing: Issuing,
         clock: Clock,
         journal: Journal,
+        routes: RouteKeeping | None,
+        probes: Probes,
         settle_seconds: float,
     ) -> None:
-        """`settle_seconds` after a Secret was created the gateway has taken it up."""
+        """`routes` is None where nothing routes by objects.
+
+        `settle_seconds` after a Secret was created a gateway has taken it up that can't be asked.
+        """
         self._objects = objects
         self._leadership = leadership
         self._installation = installation
@@ -118,6 +125,8 @@ class Controller:
         self._issuing = issuing
         self._clock = clock
         self._journal = journal
+        self._routes = routes
+        self._probes = probes
         self._settle_seconds = settle_seconds
         self._wake = asyncio.Event()
         self._changes = 0
@@ -187,6 +196,8 @@ class Controller:
         self._journal.looked(look)
         self._look_seconds = self._clock.monotonic() - began
         waits = [LOOK_FAILED_SECONDS for e in self._unread.values() if isinstance(e, Transient)]
+        if self._routes and self._routes.retry_seconds is not None:
+            waits.append(self._routes.retry_seconds)
         if look.plan.look_again_at:
             waits.append((look.plan.look_again_at - self._clock.now()).total_seconds())
         if waits:
@@ -203,14 +214,24 @@ class Controller:
             ledger=self._ledger.ledger,
             installation=self._installation,
             now=self._clock.now(),
+            unreachable=self._probes.unreachable,
         )
+        routed = await self._routes.keep(seen, term) if self._routes else ()
+        self._probes.seen(seen.manifests)
         current = plan(world)
         errors = [*self._bulkheads.defects, *starmap(defect_of, self._unread.items())]
         if seen.complete and held.keys() == declarers.keys():
+            self._probes.retain(current.specs)
             self._forget_undeclared(frozenset(current.specs))
             await self._tidy(current, term)
-        found = tuple(sorted({*seen.defects, *current.defects, *filter(None, errors)}))
-        return Look(current, held, declarers, found)
+        found = {*seen.defects, *routed, *current.defects, *self._probed(current)}
+        return Look(current, held, declarers, tuple(sorted({*found, *filter(None, errors)})))
+
+    def _probed(self, current: Plan) -> Iterator[Defect]:
+        """What the probes have found, as far as it is worth telling."""
+        refused = {name for _, name in self._ledger.ledger.names}
+        for spec in current.specs.values():
+            yield from self._probes.defects(spec, refused)
 
     async def _held(self, targets: frozenset[Target]) -> dict[Target, Held]:
         """What each target Secret holds.
@@ -269,10 +290,13 @@ class Controller:
         """Do what was decided for a target; after a repair, what is then to be done."""
         if isinstance(decision, StoreKnown | StorePlaceholder):
             await self._put_right(spec, decision, held, term)
-            if held is None:
+            if held is None and not self._probes.can_judge(spec):
                 # Where a host redirects to HTTPS, the CA must find somebody there.
                 await self._clock.sleep(self._settle_seconds)
             held = await self._secrets.read(spec.target)
+            decision = self._decided(spec, held)
+        if isinstance(decision, Issue):
+            await self._probes.ask(spec, decision.names)
             decision = self._decided(spec, held)
         if isinstance(decision, Issue):
             await self._issue(spec, decision, held, term)
@@ -285,6 +309,7 @@ class Controller:
             remembers=spec.target in self._remembered,
             ledger=self._ledger.ledger,
             now=self._clock.now(),
+            unreachable=self._probes.unreachable(spec),
         )
         return decide(situation).decision
 
@@ -309,6 +334,7 @@ class Controller:
         outcome = await self._issuing.carry_out(spec, issue, held, term)
         if isinstance(outcome, Issued):
             self._remembered[spec.target] = outcome
+            self._probes.issued(spec.target, outcome.bundle.leaf.names)
             self._journal.issued(spec, issue, outcome)
         else:
             self._journal.not_issued(spec, issue, outcome)

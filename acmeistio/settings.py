@@ -27,6 +27,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from acmeistio.errors import Misconfigured
 from acmeistio.model import (
+    GatewayAddress,
     GatewayWorkload,
     IngressMode,
     Installation,
@@ -93,23 +94,38 @@ def _domains(text: str | None) -> str | None:
     return text
 
 
+Port = Annotated[int, Field(ge=1, le=65535)]
+_CAMEL = ConfigDict(extra="forbid", alias_generator=to_camel)
+
+
+class _AddressEntry(BaseModel):
+    """The address of an item of --gateways, as GatewayAddress has it."""
+
+    model_config = _CAMEL
+
+    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]+$")]
+    http_port: Port = 80
+    https_port: Port = 443
+
+
 class _GatewayEntry(BaseModel):
     """One item of --gateways, as GatewayWorkload has it; what it leaves out has defaults."""
 
-    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True)
+    model_config = _CAMEL
 
     namespace: Annotated[str, Field(pattern=DNS_LABEL)] = "istio-system"
     selector: Annotated[dict[str, str], Field(min_length=1)] = {"istio": "ingressgateway"}
     service: Annotated[str, Field(pattern=DNS_LABEL)] = "istio-ingressgateway"
     routing: Routing | None = None
-    address: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9.:-]+$")] = None
-    http_port: Annotated[int, Field(ge=1, le=65535)] = 80
-    https_port: Annotated[int, Field(ge=1, le=65535)] = 443
+    http_port: Port = 80
+    https_port: Port = 443
+    address: _AddressEntry | None = None
 
     def workload(self, routing: Routing) -> GatewayWorkload:
         """The pods that it is about; `routing` where it says none."""
-        found = self.model_dump()
-        return GatewayWorkload(**{**found, "routing": self.routing or routing})
+        address = GatewayAddress(**self.address.model_dump()) if self.address else None
+        known = {**self.model_dump(), "routing": self.routing or routing, "address": address}
+        return GatewayWorkload(**known)
 
 
 _ENTRIES = TypeAdapter(Annotated[list[_GatewayEntry], Field(min_length=1)])
@@ -287,6 +303,7 @@ class Settings(BaseSettings):
             root_namespace=self.root_namespace,
             gateway_class=None if self.gateway_class == NO_CLASS else self.gateway_class,
             cluster_domain=self.cluster_domain,
+            routing=self.routing,
             probing=Probing.OFF if self.embedded else self.probe,
             default_secret=self.default_secret,
             ingress_mode=self.ingress_mode or IngressMode.STRICT,

@@ -14,9 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-PATH_PREFIX: Final = "/.well-known/acme-challenge/"
-PASS_MARK: Final = "acmeistio-pass"
-"""Query parameter of a request that was handed back once already."""
+from acmeistio.routes import PASS_MARK, PATH_PREFIX
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{22,128}")
 """base64url of at least 128 bits (RFC 8555 §8.3)."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from acmeistio.model import (
@@ -29,6 +29,7 @@ from acmeistio.model import (
     Stored,
     StoreKnown,
     StorePlaceholder,
+    Unreachable,
     Unusable,
     is_by_hand,
 )
@@ -48,7 +49,8 @@ class Situation:
     """All that a decision depends on.
 
     `held` is what parsing the target Secret gave, None where it does not exist; `remembers`
-    says that this process has the bundle it wrote last.
+    says that this process has the bundle it wrote last. `unreachable` are names that wait
+    because the CA's requests would not arrive, which is no failure at the CA yet.
     """
 
     spec: CertificateSpec
@@ -57,6 +59,7 @@ class Situation:
     remembers: bool
     ledger: Ledger
     now: datetime
+    unreachable: Mapping[DnsName, Unreachable] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,8 @@ def _put_right(situation: Situation) -> Decision | None:
 
 def _verdict(situation: Situation) -> Verdict:
     failures = name_failures(situation.spec, _marks(situation), situation.ledger)
-    waiting = {name: f for name, f in failures.items() if f.retry_at > situation.now}
+    found = [*_unreachable(situation).items(), *failures.items()]
+    waiting = {name: f for name, f in found if f.retry_at > situation.now}
     orderable = tuple(name for name in situation.spec.names if name not in waiting)
     defects = _failure_defects(situation, failures)
     reason = _wanted(situation, orderable)
@@ -135,6 +139,15 @@ def _verdict(situation: Situation) -> Verdict:
         return Verdict(Issue(orderable, reason), defects)
     until, why = wait
     return Verdict(Defer(until, reason, situation.spec.names), (*defects, *why))
+
+
+def _unreachable(situation: Situation) -> dict[DnsName, Failure]:
+    """The names that wait for a way, as failures that never count: none is dropped for them."""
+    return {
+        name: Failure(0, found.retry_at, (), "", costly=False)
+        for name, found in situation.unreachable.items()
+        if name in situation.spec.names
+    }
 
 
 def _wanted(situation: Situation, orderable: tuple[DnsName, ...]) -> IssueReason | None:

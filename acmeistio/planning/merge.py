@@ -14,6 +14,7 @@ from acmeistio.model import (
     DEFAULT_KEY_TYPE,
     CertificateSpec,
     Declaration,
+    GatewayAddress,
     Installation,
     Issuer,
     ObjectRef,
@@ -38,10 +39,14 @@ class Holder:
 
 @dataclass(slots=True)
 class _Merged:
-    """The opinions that bind so far, and who had them; the names in order of precedence."""
+    """The opinions that bind so far, and who had them; the names in order of precedence.
+
+    `reached_at`: through which gateways each name is served.
+    """
 
     opinions: dict[str, tuple[str, ObjectRef]] = field(default_factory=dict)
     names: dict[DnsName, list[ObjectRef]] = field(default_factory=dict)
+    reached_at: dict[DnsName, set[GatewayAddress]] = field(default_factory=dict)
 
 
 def merge(
@@ -120,6 +125,7 @@ def _add(declaration: Declaration, merged: _Merged) -> None:
         refs = merged.names.setdefault(name, [])
         if declaration.source not in refs:
             refs.append(declaration.source)
+        merged.reached_at.setdefault(name, set()).update(declaration.reached_at)
 
 
 def _opinion(merged: _Merged, parameter: str) -> str | None:
@@ -168,4 +174,5 @@ def _spec(target: Target, merged: _Merged, issuer: Issuer) -> CertificateSpec:
         key_type=type(DEFAULT_KEY_TYPE)(key_type),
         profile=_opinion(merged, "profile") or issuer.profile,
         declared_by={name: tuple(sorted(refs)) for name, refs in sorted(merged.names.items())},
+        reached_at={name: tuple(sorted(merged.reached_at[name])) for name in sorted(merged.names)},
     )

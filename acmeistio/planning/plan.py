@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,7 +15,9 @@ from acmeistio.model import (
     Keep,
     Stored,
     Target,
+    Unreachable,
 )
+from acmeistio.names import DnsName
 from acmeistio.planning.decide import Situation, Verdict, decide, is_placeholder
 from acmeistio.planning.ledger import Ledger
 from acmeistio.planning.merge import Holder, merge
@@ -27,7 +29,8 @@ class World:
     """All that a plan depends on, as it was looked at in one go.
 
     `held` has an entry for every target that a declaration names; a target whose Secret could
-    not be read is left out of it, and of the plan: unknown is not absent.
+    not be read is left out of it, and of the plan: unknown is not absent. `unreachable` says which
+    names of a spec wait for a way.
     """
 
     declarations: tuple[Declaration, ...]
@@ -36,6 +39,7 @@ class World:
     ledger: Ledger
     installation: Installation
     now: datetime
+    unreachable: Callable[[CertificateSpec], Mapping[DnsName, Unreachable]] = lambda _: {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,7 @@ def _situation(spec: CertificateSpec, world: World) -> Situation:
         remembers=spec.target in world.remembered,
         ledger=world.ledger,
         now=world.now,
+        unreachable=world.unreachable(spec),
     )
 
 

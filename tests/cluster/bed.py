@@ -15,6 +15,7 @@ tests.
 from __future__ import annotations
 
 import base64
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from acmeistio.routes.permanent import permanent
+from acmeistio.settings import load_settings
 from pebble.backends import backend
 from pebble.local_ca import CaOptions, LocalCa
 from pebble.processes import CHECKOUT, LOOPBACK, FromStartToStop, free_ports, listens, tail
@@ -29,7 +32,7 @@ from pebble.program import PATIENCE_SECONDS, POLL_SECONDS, Program
 from tests.cluster import seed
 from tests.cluster.api import Api, Object, objects_of
 from tests.cluster.control_plane import ISTIO_AUDIENCE, ControlPlane
-from tests.cluster.gateway import SERVICE_ACCOUNT, Gateway
+from tests.cluster.gateway import Gateway, Workload
 from tests.cluster.istiod import Istiod
 
 INSTALL = CHECKOUT / "deploy" / "install.yaml"
@@ -50,6 +53,7 @@ _CLEARED = (
     *(f"{kind}.networking.istio.io" for kind in ("EnvoyFilter", "ServiceEntry", "WorkloadEntry")),
     "AuthorizationPolicy",
     *(f"{kind}.gateway.networking.k8s.io" for kind in ("Gateway", "HTTPRoute", "ReferenceGrant")),
+    "ListenerSet",
     "Service",
     "Secret",
     "ConfigMap",
@@ -77,6 +81,7 @@ class Bed(FromStartToStop):
         self.seconds: dict[str, float] = {}
         self._closing = ExitStack()
         self._programs: list[Program] = []
+        self._other_gateways: list[Gateway] = []
         self._istiod: Istiod
         self._kubeconfig: Path
         self._furniture: set[tuple[str, str, str]]
@@ -95,8 +100,9 @@ class Bed(FromStartToStop):
             self.apply(Template(_FURNITURE.read_text()).substitute(self._words()))
             self._istiod.wait_until_ready()
         with self._timed("gateway, install.yaml"):
-            self._start_gateway()
+            self._start_gateway(self.gateway)
             self.install()
+            self.route()
             self._kubeconfig = self.plane.kubeconfig(self.plane.token_of(NAMESPACE, "acmeistio"))
             self.wait_for(self._routes_are_in_place, "the gateway has the permanent routes")
             self._at_rest = self._settled_configuration()
@@ -147,22 +153,66 @@ class Bed(FromStartToStop):
         """
         self._workload(namespace, name, labels, self._backend(name))
 
+    def another_gateway(self, workload: Workload) -> Gateway:
+        """A second Envoy, at an address of its own, in a namespace made for it; until `clear`.
+
+        The CA finds it for the names that `ca.set_addresses` sends there.
+        """
+        self.namespace(workload.namespace)
+        folder = self.folder / f"gateway-{time.monotonic_ns()}"
+        ports = self.gateway.http_port, self.gateway.https_port
+        gateway = Gateway(folder, workload, ports=ports)
+        self._other_gateways.append(gateway)
+        self._start_gateway(gateway)
+        return gateway
+
     def clear(self) -> None:
-        """Stop acmeistio and delete every object that was not there at the start.
+        """Stop acmeistio and the other gateways, delete every object that was not at the start.
 
         Returns when the gateway has forgotten them, their certificates too. Not for RBAC: what a
         test takes away there it gives back itself (`install`).
         """
         self.stop_acmeistio()
+        while self._other_gateways:
+            self._other_gateways.pop().stop()
         if not self.plane.has_api_server:  # a test has failed while it was away
             self.plane.start_api_server()
         for kind, namespace, name in set(self._objects()) - self._furniture:
             self.api.delete(kind, namespace or None, name)
+        self.route()
         self.wait_for(self._rests, "the gateway is as it was at the start")
 
     def install(self) -> None:
         """Apply deploy/install.yaml again, to have back what was changed of it."""
         self.plane.kubectl("apply", "-f", INSTALL)
+
+    def route(self) -> None:
+        """Apply the route objects that acmeistio keeps, as they are at the start of every test."""
+        for route in self._permanent_routes():
+            self.apply(route)
+
+    def unroute(self) -> None:
+        """Delete the route objects that acmeistio keeps, as before it was installed."""
+        for route in self._permanent_routes():
+            kind = f"{route['kind']}.networking.istio.io"
+            self.api.delete(kind, route["metadata"]["namespace"], route["metadata"]["name"])
+
+    def _permanent_routes(self) -> list[Object]:
+        settings = _data_of_config_map(INSTALL, "acmeistio")
+        options = {k.removeprefix("ACMEISTIO_").lower(): v for k, v in settings.items()}
+        return [*permanent(load_settings(options).installation)]
+
+    def gateways(self, **others: Any) -> str:
+        """What acmeistio is told of the gateway: as in deploy/install.yaml, and its address here.
+
+        `others` are further fields, such as routing="mirror".
+        """
+        address = {
+            "host": self.gateway.address,
+            "httpPort": self.gateway.http_port,
+            "httpsPort": self.gateway.https_port,
+        }
+        return json.dumps([{"address": address, **others}])
 
     def launch_acmeistio(self, **others: str | Path) -> Program:
         """Start acmeistio with the settings of deploy/install.yaml, whatever comes of it.
@@ -172,6 +222,7 @@ class Bed(FromStartToStop):
         options: dict[str, str | Path] = {
             "--kubeconfig": self._kubeconfig,
             "--profile": PROFILE,
+            "--gateways": self.gateways(),
             "--directory": self.ca.directory_url,
             "--ca-bundle": self.ca.ca_bundle,
             "--challenge-listen": f"{LOOPBACK}:{self.challenge_port}",
@@ -259,18 +310,17 @@ class Bed(FromStartToStop):
     def _words(self) -> dict[str, str | int]:
         """What bed.yaml leaves open."""
         return {
-            "GATEWAY_ADDRESS": self.gateway.address,
-            "HTTP_PORT": self.gateway.http_port,
-            "HTTPS_PORT": self.gateway.https_port,
             "CHALLENGE_PORT": self.challenge_port,
             "WEBHOOK_PORT": self._istiod.webhook_port,
             "WEBHOOK_CA": base64.b64encode(self._istiod.certificate_pem).decode(),
         }
 
-    def _start_gateway(self) -> None:
-        token = self.plane.token_of(NAMESPACE, SERVICE_ACCOUNT, audiences=[ISTIO_AUDIENCE])
-        self._closing.callback(self.gateway.stop)
-        self.gateway.start(xds_port=self._istiod.xds_port, token=token)
+    def _start_gateway(self, gateway: Gateway) -> None:
+        self.apply(gateway.objects())
+        workload = gateway.workload
+        token = self.plane.token_of(workload.namespace, workload.name, audiences=[ISTIO_AUDIENCE])
+        self._closing.callback(gateway.stop)
+        gateway.start(xds_port=self._istiod.xds_port, token=token)
 
     def _routes_are_in_place(self) -> bool:
         """503: the route is there, and acmeistio behind it is not."""

@@ -1,7 +1,8 @@
-"""The ingress gateway: Envoy, configured by istiod as Istio's own proxies are (delta xDS, ADS).
+"""A gateway: Envoy, configured by istiod as Istio's own proxies are (delta xDS, ADS).
 
-Owns its address, its bootstrap, and what is asked of it from outside: requests, certificates, what
-it refused of its configuration. Knows nothing of what istiod sends.
+Owns its address, its bootstrap, the objects by which the cluster knows it, and what is asked of it
+from outside: requests, certificates, what it refused of its configuration. Knows nothing of what
+istiod sends.
 
 It has a loopback address of its own, so that several gateways of one machine can have port 443, and
 so that istiod does not take it for one of the backends, which are all on 127.0.0.1.
@@ -14,11 +15,14 @@ import json
 import random
 import socket
 import ssl
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from cryptography import x509
@@ -26,11 +30,82 @@ from cryptography import x509
 from pebble.processes import CACHE, LOOPBACK, Child, free_ports
 
 BINARY = CACHE / "venv" / "bin" / "envoy"
-SERVICE_ACCOUNT = "istio-ingressgateway"
-LABELS = {"istio": "ingressgateway", "app": "istio-ingressgateway"}
 TIMEOUT_SECONDS = 5.0
 HTTP_PORT, HTTPS_PORT = 80, 443
 XDS_CLUSTER = "xds-grpc"
+
+_OBJECTS = Template("""
+# Who the gateway is, …
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: $NAME
+  namespace: $NAMESPACE
+---
+# … that it may read Secrets (istiod asks for its rights before it hands one out), …
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  name: $NAME
+  namespace: $NAMESPACE
+rules:
+  - apiGroups: [""]
+    resources: [secrets]
+    verbs: [get, watch, list]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: $NAME
+  namespace: $NAMESPACE
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: Role
+  name: $NAME
+subjects:
+  - kind: ServiceAccount
+    name: $NAME
+    namespace: $NAMESPACE
+---
+# … and on which ports. Only the bed: the target ports are those that Envoy may bind here, which are
+# the chart's 80 and 443 where possible.
+apiVersion: v1
+kind: Service
+metadata:
+  name: $NAME
+  namespace: $NAMESPACE
+  labels: $LABELS
+spec:
+  selector: $LABELS
+  ports:
+    - name: http2
+      port: 80
+      targetPort: $HTTP_PORT
+    - name: https
+      port: 443
+      targetPort: $HTTPS_PORT
+---
+# Only the bed: istiod has a gateway listen on all addresses of a pod; here it gets one of the
+# loopback interface, and nobody else on this machine's network may reach it.
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata:
+  name: bed-loopback-$NAME
+  namespace: $NAMESPACE
+spec:
+  workloadSelector:
+    labels: $LABELS
+  configPatches:
+    - applyTo: LISTENER
+      match:
+        context: GATEWAY
+      patch:
+        operation: MERGE
+        value:
+          address:
+            socket_address:
+              address: $ADDRESS
+""")
 
 _HTTP2 = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -45,11 +120,39 @@ class Answer:
     text: str
 
 
-class Gateway:
-    """One Envoy. On ports 80 and 443 where this process may bind them, else on free ones."""
+@dataclass(frozen=True)
+class Workload:
+    """Who a gateway is in the cluster. Its Service and ServiceAccount have the same name."""
 
-    def __init__(self, folder: Path) -> None:
+    namespace: str
+    name: str
+    labels: Mapping[str, str]
+    """Of its pods."""
+
+
+INGRESS_GATEWAY = Workload(
+    namespace="istio-system",
+    name="istio-ingressgateway",
+    labels={"istio": "ingressgateway", "app": "istio-ingressgateway"},
+)
+"""As Istio's chart `gateway` has it."""
+
+
+class Gateway:
+    """One Envoy. On ports 80 and 443 where this process may bind them, else on free ones.
+
+    `ports` are for another gateway of the same cluster: those of the first, for the CA knows one.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        workload: Workload = INGRESS_GATEWAY,
+        *,
+        ports: tuple[int, int] | None = None,
+    ) -> None:
         self.folder = folder
+        self.workload = workload
         self.address = (
             f"127.{random.randint(1, 254)}.{random.randint(0, 255)}.{random.randint(2, 254)}"
         )
@@ -58,6 +161,8 @@ class Gateway:
         """Without it whatever follows a redirect to https:// (Pebble, too) arrives elsewhere."""
         if self.has_port_443:
             self.http_port, self.https_port = HTTP_PORT, HTTPS_PORT
+        if ports is not None:
+            self.http_port, self.https_port = ports
         self._child: Child | None = None
 
     @property
@@ -70,6 +175,18 @@ class Gateway:
         """Envoy's process id."""
         assert self._child is not None
         return self._child.pid
+
+    def objects(self) -> str:
+        """What the cluster must have before it is started, as YAML."""
+        labels = dict(self.workload.labels)
+        return _OBJECTS.substitute(
+            NAMESPACE=self.workload.namespace,
+            NAME=self.workload.name,
+            LABELS=json.dumps(labels),
+            ADDRESS=self.address,
+            HTTP_PORT=self.http_port,
+            HTTPS_PORT=self.https_port,
+        )
 
     def start(self, *, xds_port: int, token: str) -> None:
         """Start Envoy. It is known to istiod by the token of its ServiceAccount.
@@ -126,6 +243,22 @@ class Gateway:
             assert isinstance(connection.sock, ssl.SSLSocket)
             return x509.load_der_x509_certificate(connection.sock.getpeercert(True) or b"")
 
+    def names(self, server_name: str, root: Path) -> set[str]:
+        """The names of the certificate that a host is served with, verified for it by a root.
+
+        Empty where it is not served, or with a certificate of somebody else, such as a placeholder.
+        """
+        trust = ssl.create_default_context(cafile=str(root))
+        try:
+            with (
+                socket.create_connection((self.address, self.https_port), TIMEOUT_SECONDS) as plain,
+                trust.wrap_socket(plain, server_hostname=server_name) as secure,
+            ):
+                certificate: dict[str, Any] = secure.getpeercert() or {}
+        except OSError:
+            return set()
+        return {name for _, name in certificate["subjectAltName"]}
+
     def stats(self, filter_regex: str) -> dict[str, int]:
         """Envoy's counters and gauges whose names match."""
         text = self._admin(f"stats?filter={filter_regex}&format=json")
@@ -158,7 +291,12 @@ class Gateway:
         return dump
 
     def _dump(self, resource: str) -> list[dict[str, Any]]:
-        answer = json.loads(self._admin(f"config_dump?resource={resource}"))
+        try:
+            answer = json.loads(self._admin(f"config_dump?resource={resource}"))
+        except urllib.error.HTTPError as error:
+            if error.code != HTTPStatus.NOT_FOUND:
+                raise
+            return []  # Envoy has never had one of that kind
         return list(answer.get("configs", ()))
 
     def _admin(self, path: str) -> str:
@@ -191,14 +329,14 @@ class Gateway:
         }
 
     def _node(self) -> dict[str, Any]:
-        namespace = "istio-system"
+        namespace, name = self.workload.namespace, self.workload.name
         return {
             "id": f"router~{self.address}~gateway.{namespace}~{namespace}.svc.cluster.local",
-            "cluster": f"{SERVICE_ACCOUNT}.{namespace}",
+            "cluster": f"{name}.{namespace}",
             "metadata": {
                 "NAMESPACE": namespace,
-                "SERVICE_ACCOUNT": SERVICE_ACCOUNT,
-                "LABELS": LABELS,
+                "SERVICE_ACCOUNT": name,
+                "LABELS": dict(self.workload.labels),
                 "CLUSTER_ID": "Kubernetes",
                 "INSTANCE_IPS": self.address,
                 "ISTIO_VERSION": "1.31.0",
@@ -220,7 +358,8 @@ def ask(
 
 
 def _over_tls(plain: socket.socket, server_name: str) -> ssl.SSLSocket:
-    context = ssl.create_default_context()
+    # Not the default context: that one takes 15 ms to read all roots of the machine.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:

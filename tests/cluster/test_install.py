@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from acmeistio.routes.permanent import permanent
+from acmeistio.settings import load_settings
 from pebble.processes import CACHE
 from tests.cluster.api import Api, Refused
 from tests.cluster.control_plane import ControlPlane
 
-INSTALL = Path(__file__).parents[2] / "deploy" / "install.yaml"
+DEPLOY = Path(__file__).parents[2] / "deploy"
+INSTALL = DEPLOY / "install.yaml"
+INSTALLATION = load_settings({"issuer": "letsencrypt"}).installation
 NAMESPACE = "istio-system"
 SECRET = "istio-ingress-certs"
 POLICY_SECONDS = 10.0
@@ -143,6 +148,95 @@ def test_it_may_create_no_other_config_map(acmeistio: Api) -> None:
         acmeistio.create({**_config_map(""), "metadata": generated}, dry_run=True)
 
 
+ROUTES = {(r["kind"], r["metadata"]["name"]): r for r in permanent(INSTALLATION)}
+SHIPPED_FILTER = ROUTES["EnvoyFilter", "acmeistio"]
+
+
+@pytest.mark.parametrize(
+    "route", ROUTES.values(), ids=lambda r: f"{r['kind']} {r['metadata']['name']}"
+)
+def test_it_may_create_its_routes(acmeistio: Api, route: dict[str, Any]) -> None:
+    """The permanent ones, as the program makes them."""
+    acmeistio.create(route, dry_run=True)
+
+
+def _with_patch(change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """The first EnvoyFilter with its patch changed."""
+    changed = copy.deepcopy(SHIPPED_FILTER)
+    change(changed["spec"]["configPatches"][0])
+    return changed
+
+
+LUA = {"envoy.filters.http.lua": {"@type": "type.googleapis.com/any"}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda patch: patch.update(applyTo="HTTP_FILTER"),
+        lambda patch: patch.update(applyTo="CLUSTER"),
+        lambda patch: patch["patch"]["value"].update(typed_per_filter_config=LUA),
+        lambda patch: patch["patch"]["value"]["match"].update(prefix="/"),
+        lambda patch: patch["patch"]["value"]["route"].update(cluster="outbound|80||evil.a.svc"),
+        lambda patch: patch["patch"]["value"]["route"].update(request_mirror_policies=[]),
+        lambda patch: patch.update(
+            applyTo="NETWORK_FILTER",
+            patch={"operation": "MERGE", "value": {"typed_config": {"http_filters": []}}},
+        ),
+    ],
+)
+def test_it_may_create_no_other_filter(
+    acmeistio: Api, change: Callable[[dict[str, Any]], None]
+) -> None:
+    """An EnvoyFilter can do anything, so whoever gets hold of acmeistio gets only this one."""
+    with pytest.raises(Refused, match="EnvoyFilters of acmeistio") as refused:
+        acmeistio.create(_with_patch(change), dry_run=True)
+    assert refused.value.status == 403
+
+
+def test_it_may_touch_no_route_of_others(plane: ControlPlane, acmeistio: Api) -> None:
+    """Neither one of another name, nor one that has its name and not its label."""
+    theirs = copy.deepcopy(ROUTES["VirtualService", "acmeistio"])
+    theirs["metadata"]["name"] = "shop"
+    with pytest.raises(Refused, match="are named acmeistio"):
+        acmeistio.create(theirs, dry_run=True)
+    unlabelled = copy.deepcopy(ROUTES["VirtualService", "acmeistio"])
+    del unlabelled["metadata"]["labels"]
+    created = plane.api.create(unlabelled)
+    with pytest.raises(Refused, match="labelled as its own"):
+        acmeistio.update(
+            {
+                **created,
+                **ROUTES["VirtualService", "acmeistio"],
+                "metadata": {
+                    **created["metadata"],
+                    "labels": {"app.kubernetes.io/managed-by": "acmeistio"},
+                },
+            }
+        )
+    with pytest.raises(Refused, match="labelled as its own"):
+        acmeistio.delete("VirtualService.networking.istio.io", NAMESPACE, "acmeistio")
+    plane.api.delete("VirtualService.networking.istio.io", NAMESPACE, "acmeistio")
+
+
+def test_keys_for_a_namespace_take_its_administrators_word(
+    plane: ControlPlane, acmeistio: Api
+) -> None:
+    """The rights of tenant.yaml alone are not enough: the Namespace must be allowed domains."""
+    plane.kubectl("create", "namespace", "tenant")
+    plane.kubectl("-n", "tenant", "apply", "-f", DEPLOY / "tenant.yaml")
+    secret = _secret("shop-tls", "kubernetes.io/tls", "tenant")
+    with pytest.raises(Refused, match="may not create the Secret shop-tls"):
+        acmeistio.create(secret, dry_run=True)
+    plane.kubectl("annotate", "namespace", "tenant", "acmeistio.io/allowed-domains=a.example.com")
+    deadline = time.monotonic() + POLICY_SECONDS
+    while not _created(acmeistio, secret):
+        assert time.monotonic() < deadline, "the annotation does not count"
+        time.sleep(0.1)
+    with pytest.raises(Refused, match="may not create the Secret shop-tls"):
+        acmeistio.create(_secret("shop-tls", "Opaque", "tenant"), dry_run=True)
+
+
 @pytest.mark.usefixtures("acmeistio")  # the policy is in force
 def test_others_create_what_they_like(plane: ControlPlane) -> None:
     """The policy is about acmeistio's ServiceAccount and nobody else."""
@@ -180,13 +274,18 @@ def test_it_follows_its_secret_and_sees_no_other(plane: ControlPlane, acmeistio:
         (False, "create", "serviceaccounts/acmeistio/token"),
         (False, "update", "ingresses.networking.k8s.io/any"),
         (False, "update", "ingresses.networking.k8s.io/any/status"),
-        (False, "list", "virtualservices.networking.istio.io"),
+        (True, "list", "virtualservices.networking.istio.io"),
+        (True, "delete", "envoyfilters.networking.istio.io/acmeistio"),
+        (False, "update", "virtualservices.networking.istio.io/any"),
+        (False, "delete", "envoyfilters.networking.istio.io/any"),
+        (False, "create", "httproutes.gateway.networking.k8s.io"),
+        (False, "create", "pods"),
     ],
 )
 def test_nothing_else_is_granted(
     plane: ControlPlane, verb: str, resource: str, *, allowed: bool
 ) -> None:
-    """Nothing is ever deleted, and nothing of users or of Istio is written."""
+    """Only its own route objects are deleted, and nothing of users or of Istio is written."""
     assert _may(plane.api, verb, resource) is allowed
 
 

@@ -10,13 +10,21 @@ from typing import Any
 import pytest
 import yaml
 
-from acmeistio import __version__, tokens
+from acmeistio import __version__
+from acmeistio.model import GatewayWorkload, Probing, Routing
+from acmeistio.routes.permanent import permanent
 from acmeistio.settings import BUILT_IN_ISSUERS, Settings, load_settings
 from acmeistio.stores.memory import LEDGER_NAME, PENDING_KEYS_NAME
 
 INSTALL = (Path(__file__).parents[2] / "deploy" / "install.yaml").read_text()
 OBJECTS = [document for document in yaml.safe_load_all(INSTALL) if document]
-HOST = "acmeistio.istio-system.svc.cluster.local"
+UNROUTED = {"kind": "VirtualService", "metadata": {"name": "acmeistio-unrouted"}}
+PLURALS = {
+    "gateways": "Gateway",
+    "virtualservices": "VirtualService",
+    "envoyfilters": "EnvoyFilter",
+    "destinationrules": "DestinationRule",
+}
 
 
 def one(kind: str, name: str = "acmeistio") -> Any:
@@ -125,16 +133,18 @@ def test_the_policy_is_about_this_service_account_only() -> None:
     assert one("ValidatingAdmissionPolicyBinding")["spec"]["policyName"] == "acmeistio"
 
 
-def test_the_routes_lead_to_the_service() -> None:
-    """Both routes take the path that tokens are answered on, and hand over what is not ours."""
-    [rule] = one("VirtualService")["spec"]["http"]
-    assert rule["match"] == [{"uri": {"prefix": tokens.PATH_PREFIX}}]
-    assert rule["route"][0]["destination"] == {"host": HOST, "port": {"number": 80}}
-    [patch] = one("EnvoyFilter")["spec"]["configPatches"]
-    route = patch["patch"]["value"]
-    assert route["match"]["prefix"] == tokens.PATH_PREFIX
-    assert route["match"]["query_parameters"] == [
-        {"name": tokens.PASS_MARK, "present_match": False}
-    ]
-    assert route["route"]["cluster"] == f"outbound|80||{HOST}"
-    assert one("DestinationRule")["spec"]["host"] == HOST
+def test_the_routes_that_it_keeps_are_granted(settings: Settings) -> None:
+    """Each of its route objects by name, and no other: to be mended and deleted."""
+    kept = [*permanent(settings.installation), UNROUTED]
+    for plural, kind in PLURALS.items():
+        names = {route["metadata"]["name"] for route in kept if route["kind"] == kind}
+        assert names
+        for verb in ("update", "delete"):
+            assert granted(plural, verb) == names
+
+
+def test_the_settings_are_the_defaults(settings: Settings) -> None:
+    """What the file spells out for its reader is what the program does without it."""
+    installation = settings.installation
+    assert installation.gateways == (GatewayWorkload(),)
+    assert (installation.routing, installation.probing) == (Routing.FILTER, Probing.GATE)

@@ -11,6 +11,7 @@ import pytest
 
 from acmeistio.errors import Misconfigured
 from acmeistio.model import (
+    GatewayAddress,
     GatewayWorkload,
     IngressMode,
     Installation,
@@ -354,8 +355,8 @@ GATEWAYS = """
   service: edge
 - namespace: inside
   routing: mirror
-  address: 10.0.0.9
   httpPort: 8080
+  address: {host: 10.0.0.9, httpPort: 80}
 """
 
 
@@ -364,11 +365,16 @@ def test_several_gateways(options: dict[str, Any]) -> None:
     installation = load_settings({**options, "gateways": GATEWAYS, "routing": "off"}).installation
     assert installation.gateways == (
         GatewayWorkload("edge", {"istio": "edge"}, "edge", Routing.OFF),
-        GatewayWorkload("inside", routing=Routing.MIRROR, address="10.0.0.9", http_port=8080),
+        GatewayWorkload(
+            "inside",
+            routing=Routing.MIRROR,
+            http_port=8080,
+            address=GatewayAddress("10.0.0.9"),
+        ),
     )
     assert [str(installation.address_of(workload)) for workload in installation.gateways] == [
         "edge.edge.svc.cluster.local:80",
-        "10.0.0.9:8080",
+        "10.0.0.9:80",
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from acmeistio import controller
-from acmeistio.model import IssueReason
+from acmeistio.model import IssueReason, Probing
 from acmeistio.names import DnsName
 from acmeistio.pki import placeholder
 from acmeistio.ports import Manifest
@@ -398,8 +398,11 @@ async def test_a_deleted_secret_is_put_right_from_memory() -> None:
 
 @in_virtual_time
 async def test_a_gateway_has_time_to_take_up_a_new_secret() -> None:
-    """Behind a redirect to HTTPS the CA finds a port that opens with the placeholder."""
-    async with World(settle_seconds=1.0) as world:
+    """Behind a redirect to HTTPS the CA finds a port that opens with the placeholder.
+
+    For where the gateway itself is not asked.
+    """
+    async with World(settle_seconds=1.0, probing=Probing.OFF) as world:
         world.apply(ingress("site", WWW))
         world.start()
         await world.until(world.secret, step=0.01)

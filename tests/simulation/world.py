@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Self
 
-from acmeistio.app import assemble
+from acmeistio.app import assemble, probes_of
 from acmeistio.controller import Controller, Look
 from acmeistio.issuing import Issued, NotIssued
 from acmeistio.model import (
@@ -31,6 +31,7 @@ from acmeistio.ports import Manifest
 from acmeistio.reasons import Defect
 from acmeistio.tokens import Request, Tokens
 from tests.simulated.ca import CaOptions, SimulatedCa
+from tests.simulated.gateway import SimulatedGateway
 from tests.simulated.objects import ObjectStore, SimulatedObjects
 from tests.simulated.system import (
     ConstantLeadership,
@@ -151,6 +152,7 @@ class World:
         )
         issuer = Issuer(ISSUER, self.ca.directory_url, email="admin@example.org")
         self.installation = Installation({ISSUER: issuer}, ISSUER, **installation)
+        self.gateway = SimulatedGateway(lambda: self.living.tokens)
         self.process: Process | None = None
         self.concurrent_orders = concurrent_orders
         self.settle_seconds = settle_seconds
@@ -170,7 +172,7 @@ class World:
         wire, tokens, leadership = Wire(cut_at, after), Tokens(), ConstantLeadership()
         objects = SimulatedObjects(self.store, leadership)
         entropy = CountedEntropy(SeededEntropy(Random(self.random.random())))
-        journal = RecordingJournal()
+        journal, clock = RecordingJournal(), WiredClock(wire, self.clock)
         controller = assemble(
             installation=self.installation,
             state_namespace=NAMESPACE,
@@ -178,11 +180,12 @@ class World:
             objects=WiredObjects(wire, objects),
             leadership=leadership,
             tokens=tokens,
-            clock=WiredClock(wire, self.clock),
+            clock=clock,
             entropy=entropy,
             workers=WiredWorkers(wire, InlineWorkers()),
             journal=journal,
             concurrent_orders=self.concurrent_orders,
+            probes=probes_of(self.installation, tokens, self.gateway, clock),
             settle_seconds=self.settle_seconds,
         )
         task = asyncio.ensure_future(controller.run())
@@ -190,6 +193,12 @@ class World:
         self.process = Process(
             wire, tokens, objects, leadership, entropy, journal, controller, task
         )
+        return self.process
+
+    @property
+    def living(self) -> Process:
+        """The process of this life."""
+        assert self.process
         return self.process
 
     async def crash(self) -> None:
@@ -208,8 +217,7 @@ class World:
     @property
     def journal(self) -> RecordingJournal:
         """The journal of this life."""
-        assert self.process
-        return self.process.journal
+        return self.living.journal
 
     # ── users ─────────────────────────────────────────────────────────────────────────────────
 

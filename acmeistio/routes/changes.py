@@ -1,0 +1,87 @@
+"""What is to be done so that the route objects that exist are those that must. Pure.
+
+Only what carries acmeistio's label is changed or deleted; another object of the same name stays,
+and is told of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from acmeistio.model import Installation, ObjectRef
+from acmeistio.names import DnsName
+from acmeistio.reasons import Defect, Reason, defect
+from acmeistio.routes import Manifests, Route, is_ours, reference
+from acmeistio.routes.mirrors import mirrors
+from acmeistio.routes.permanent import permanent
+from acmeistio.routes.unrouted import unrouted
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Objects to create, to replace (with their resourceVersion) and to delete; and what is odd."""
+
+    create: tuple[Route, ...]
+    update: tuple[Route, ...]
+    delete: tuple[Route, ...]
+    defects: tuple[Defect, ...]
+
+
+def wanted(
+    installation: Installation, manifests: Manifests, names: Collection[DnsName]
+) -> dict[ObjectRef, Route]:
+    """All route objects that must exist for the names that acmeistio is asked for."""
+    routes = (
+        *permanent(installation),
+        *unrouted(installation, manifests),
+        *mirrors(installation, manifests, names),
+    )
+    return {reference(route): route for route in routes}
+
+
+def changes(
+    routes: Mapping[ObjectRef, Route], existing: Iterable[Route], unknown: Collection[str]
+) -> Changes:
+    """What to do. Nothing is done to a kind that is `unknown` at the moment."""
+    there = {reference(manifest): manifest for manifest in existing}
+    known = {ref: route for ref, route in routes.items() if ref.kind not in unknown}
+    foreign = {ref for ref in known if ref in there and not is_ours(there[ref])}
+    return Changes(
+        create=tuple(route for ref, route in known.items() if ref not in there),
+        update=tuple(
+            _replaced(there[ref], route)
+            for ref, route in known.items()
+            if ref in there and ref not in foreign and not agrees(route, there[ref])
+        ),
+        delete=tuple(
+            manifest
+            for ref, manifest in there.items()
+            if is_ours(manifest) and ref not in routes and ref.kind not in unknown
+        ),
+        defects=tuple(defect(Reason.RouteNotManaged, ref) for ref in sorted(foreign)),
+    )
+
+
+def agrees(route: Any, existing: Any) -> bool:
+    """Whether an object is as it must be; fields that the API server added don't matter."""
+    if isinstance(route, Mapping):
+        return isinstance(existing, Mapping) and all(
+            key == "apiVersion" or (key in existing and agrees(value, existing[key]))
+            for key, value in route.items()
+        )
+    if isinstance(route, list):
+        return (
+            isinstance(existing, list)
+            and len(route) == len(existing)
+            and all(agrees(one, other) for one, other in zip(route, existing, strict=True))
+        )
+    return bool(route == existing)
+
+
+def _replaced(existing: Route, route: Route) -> Route:
+    """The object with our fields; labels and annotations of others stay."""
+    metadata = {**existing["metadata"], **route["metadata"]}
+    labels = {**(existing["metadata"].get("labels") or {}), **route["metadata"]["labels"]}
+    return {**existing, "spec": route["spec"], "metadata": {**metadata, "labels": labels}}
