@@ -119,6 +119,17 @@ class Reason(Enum):
         "Istio does not process this Ingress ({why}), so its hosts can't be served",
         "Set the annotation kubernetes.io/ingress.class: {ingress_class}.",
     )
+    DuplicateTLSHost = _warning(
+        "Istio serves {host} over HTTPS by {serves} and routes it by the older {routes}, so that "
+        "HTTPS answers 404",
+        "Give {routes} the tls entry for {host} with the same secretName and take it out of the "
+        "other, or put all rules of the host into one Ingress.",
+    )
+    SecretNamespaceNotRead = _error(
+        "it names Secret {name} with a namespace, and the gateway reads Secrets of {namespace} "
+        "only",
+        "Write the name alone: {short}. The Secret is made in {namespace}.",
+    )
     GatewayUnknown = _error(
         "it is served by pods with the labels {selector}, which are of no gateway that this "
         "installation knows",

@@ -188,8 +188,11 @@ def _broken(error: Exception, scheme: str) -> Broken:
 
 
 def _is_of_handshake(error: Exception, why: str) -> bool:
-    """Whether TLS failed. With TLS 1.3 a server refuses what a client showed only afterwards."""
-    return isinstance(error, aiohttp.ClientConnectorError) or "ALERT" in why
+    """Whether TLS says why it failed, and not only that nothing more came.
+
+    With TLS 1.3 a server refuses only after the handshake what a client showed in it.
+    """
+    return "ALERT" in why or (isinstance(error, aiohttp.ClientConnectorError) and "EOF" not in why)
 
 
 def _cut_off(error: Exception, scheme: str) -> Broken:

@@ -468,10 +468,16 @@ async def came_of_tls(
     return hop.came
 
 
-@pytest.mark.parametrize("part", [closing, reset, blurting(b"HTTP/1.1 400 Bad Request\r\n\r\n")])
-async def test_a_handshake_that_fails(prober: Prober, part: Part) -> None:
-    """As Envoy's does where no server has the host, or its Secret is missing; or plain HTTP."""
+@pytest.mark.parametrize("part", [closing, reset, blurting(b"")])
+async def test_a_handshake_that_is_broken_off(prober: Prober, part: Part) -> None:
+    """As by Envoy where no server has the host, or its Secret is missing."""
     came = await came_of_tls(prober, part)
+    assert came == Broken(How.TLS, "the connection is closed during the handshake")
+
+
+async def test_a_handshake_with_what_speaks_no_tls(prober: Prober) -> None:
+    """Such as a server for plain HTTP."""
+    came = await came_of_tls(prober, blurting(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
     assert isinstance(came, Broken)
     assert came.how is How.TLS
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from acmeistio.model import IngressMode, KeyType, Target
 from acmeistio.sources import Found, Surroundings, untrusted
-from acmeistio.sources.ingress import declarations, not_processed_because
+from acmeistio.sources.ingress import declarations, not_processed_because, together
 from tests.core.builders import INSTALLATION, NAMESPACE, REF, TARGET, ingress, names
 
 ISTIO_CLASS = {"istio-class": "istio.io/ingress-controller"}
@@ -382,3 +382,44 @@ def test_any_object_is_read(manifest: dict[str, Any]) -> None:
     found = declarations(manifest, (), Surroundings(installation, CLASSES))
     assert all(made.sentence and made.remedy for made in found.defects)
     assert all(declared.names for declared in found.declarations)
+
+
+OLD, NEW = "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"
+
+
+def _of(name: str, created: str, *, tls: bool, asks: bool = True) -> dict[str, Any]:
+    """An Ingress of www.example.com."""
+    entry = [{"hosts": ["www.example.com"], "secretName": "s"}] if tls else None
+    made = ingress(TLS if asks else {}, tls=entry, hosts=["www.example.com"], created=created)
+    made["metadata"]["name"] = name
+    return made
+
+
+@pytest.mark.parametrize(
+    ("ingresses", "told"),
+    [
+        ([_of("a", OLD, tls=False), _of("b", NEW, tls=True)], ["a", "b"]),
+        ([_of("a", OLD, tls=False, asks=False), _of("b", NEW, tls=True)], ["b"]),
+        ([_of("b", OLD, tls=True), _of("a", NEW, tls=True)], ["a", "b"]),
+        ([_of("a", OLD, tls=True), _of("b", NEW, tls=True)], []),
+        ([_of("a", OLD, tls=True), _of("b", NEW, tls=False)], []),
+        ([_of("a", OLD, tls=True)], []),
+        ([_of("a", OLD, tls=False), _of("b", NEW, tls=False)], []),
+    ],
+)
+def test_two_ingresses_of_one_host_can_make_https_404(
+    ingresses: list[dict[str, Any]], told: list[str]
+) -> None:
+    """Where Istio routes the host by one and has the TLS of the other; told to those who ask."""
+    found = together({"Ingress": tuple(ingresses)}, Surroundings(INSTALLATION, CLASSES))
+    assert [made.subject.name for made in found] == told
+    assert {made.code for made in found} <= {"DuplicateTLSHost"}
+    assert all("404" in made.sentence and made.remedy for made in found)
+
+
+def test_ingresses_of_another_controller_are_no_rivals() -> None:
+    """Istio does not see them."""
+    other = _of("a", OLD, tls=False)
+    other["metadata"]["annotations"]["kubernetes.io/ingress.class"] = "nginx"
+    both = (other, _of("b", NEW, tls=True))
+    assert together({"Ingress": both}, Surroundings(INSTALLATION, CLASSES)) == ()

@@ -359,6 +359,14 @@ def test_secrets_are_granted_by_the_installation() -> None:
     assert codes(found) == [("Gateway", "SecretNotGranted")]
 
 
+def test_a_secret_of_another_namespace_is_not_read() -> None:
+    """The gateway takes the name alone; the answer says which."""
+    elsewhere = server("a.example.com", mode="SIMPLE", credentialName="shop/web-tls")
+    found = read(gateway(elsewhere))
+    assert codes(found) == [("Gateway", "SecretNamespaceNotRead")]
+    assert "web-tls" in found.defects[0].remedy
+
+
 def test_several_gateways_share_a_secret() -> None:
     """All their names are in it; merging does the rest."""
     found = read(
