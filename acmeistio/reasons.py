@@ -307,6 +307,11 @@ class Reason(Enum):
         "Let the AuthorizationPolicy, allow-list or rate limit that answers so leave out the "
         "path /.well-known/acme-challenge/*.",
     )
+    GatewayNotFound = _warning(
+        "acmeistio can't see whether the CA would reach {name}: {address}, where it would ask the "
+        "gateway itself, does not resolve",
+        "Correct the service and the namespace of the gateway in ACMEISTIO_GATEWAYS.",
+    )
     ProbeNotUnderstood = _warning(
         "acmeistio can't see whether the CA would reach {name}: what listens at {address} does "
         "not talk to it as to a client from the internet ({problem})",

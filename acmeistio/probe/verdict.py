@@ -209,8 +209,10 @@ def _broken(seen: _Seen, came: Broken) -> Verdict:
     match came.how:
         case How.REFUSED if seen.hop.asked.scheme == "https":
             return _closed_port(seen)
-        case How.REFUSED | How.UNRESOLVED:
+        case How.REFUSED:
             return _not_answering(seen)
+        case How.UNRESOLVED:
+            return _not_found(seen)
         case How.TLS:
             return _broken_tls(seen)
         case How.TIMEOUT:
@@ -252,6 +254,11 @@ def _unknown(found: Defect) -> Verdict:
 def _not_answering(seen: _Seen) -> Verdict:
     found = defect(Reason.GatewayNotAnswering, _ANYBODY, **seen.there, problem=seen.problem)
     return _failed(found)
+
+
+def _not_found(seen: _Seen) -> Verdict:
+    """Where to ask is our own guess or setting, and says nothing of the way of the CA."""
+    return _unknown(defect(Reason.GatewayNotFound, _ANYBODY, **seen.there))
 
 
 def _closed_port(seen: _Seen) -> Verdict:

@@ -102,13 +102,10 @@ ENVOYS_ANSWERS = (
 )
 
 FAILURES = [
-    *(
-        (
-            first(Broken(how, "gone")),
-            Reason.GatewayNotAnswering,
-            NOT_ANSWERING.format(problem="gone"),
-        )
-        for how in (How.REFUSED, How.UNRESOLVED)
+    (
+        first(Broken(How.REFUSED, "gone")),
+        Reason.GatewayNotAnswering,
+        NOT_ANSWERING.format(problem="gone"),
     ),
     (second(Broken(How.REFUSED, "gone")), Reason.RedirectedToClosedPort, CLOSED_PORT),
     (second(Broken(How.TLS, "closed")), Reason.RedirectedToBrokenTLS, BROKEN_TLS),
@@ -161,6 +158,12 @@ ELSEWHERE = (
 )
 
 UNKNOWNS = [
+    (
+        first(Broken(How.UNRESOLVED, "gone")),
+        Reason.GatewayNotFound,
+        CANNOT_SEE + "gw.istio-system.svc:8080, where it would ask the gateway itself, does not "
+        "resolve",
+    ),
     *(
         (
             first(Broken(how, "closed")),
