@@ -17,6 +17,7 @@ from acmeistio.routes import (
     ISTIO_VERSION,
     MAX_NAME_CHARACTERS,
     NAME,
+    PASS_MARK,
     PATH_PREFIX,
     ROUTE_NAME,
     SERVICE_PORT,
@@ -142,11 +143,15 @@ def _virtual_service(
     export_to: list[str],
     installation: Installation,
 ) -> Route:
+    """A mirror leaves alone what was handed back: the CA of another client follows the redirect."""
+    rule = challenge_rule(installation)
+    [match] = rule["match"]
+    unmarked = {**match, "withoutHeaders": {":path": {"regex": rf".*[?&]{PASS_MARK}([=&].*)?"}}}
     spec = {
         "exportTo": export_to,
         "gateways": gateways,
         "hosts": hosts,
-        "http": [challenge_rule(installation)],
+        "http": [{**rule, "match": [unmarked]}],
     }
     return new(ISTIO_VERSION, "VirtualService", namespace, name, spec)
 

@@ -276,7 +276,7 @@ class Gateway:
         clusters = self._dump("dynamic_active_clusters")
         routes = self._dump("dynamic_route_configs")
         return {
-            **{f"listener {item['name']}": item.get("active_state") for item in listeners},
+            **{f"listener {x['name']}": _active(x) for x in listeners},
             **{f"cluster {item['cluster']['name']}": item["cluster"] for item in clusters},
             **{f"route {item['route_config']['name']}": item["route_config"] for item in routes},
         }
@@ -342,6 +342,11 @@ class Gateway:
                 "ISTIO_VERSION": "1.31.0",
             },
         }
+
+
+def _active(listener: dict[str, Any]) -> Any:
+    """What a listener is configured with, without when that was."""
+    return listener.get("active_state", {}).get("listener")
 
 
 def ask(
