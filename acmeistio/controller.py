@@ -16,7 +16,7 @@ from typing import Protocol
 from acmeistio.bulkheads import Bulkheads, defect_of
 from acmeistio.errors import Conflict, Forbidden, Permanent, Transient
 from acmeistio.issuing import Issued, Issuing, NotIssued
-from acmeistio.looking import Looking
+from acmeistio.looking import Looking, Seen
 from acmeistio.model import (
     CertificateSpec,
     Decision,
@@ -114,7 +114,7 @@ class Controller:
     ) -> None:
         """`routes` is None where nothing routes by objects.
 
-        `settle_seconds` after a Secret was created a gateway has taken it up that can't be asked.
+        `settle_seconds` after a Secret or a route was written, gateways have it.
         """
         self._objects = objects
         self._leadership = leadership
@@ -128,8 +128,9 @@ class Controller:
         self._routes = routes
         self._probes = probes
         self._settle_seconds = settle_seconds
+        self._settled_at = clock.monotonic()
         self._wake = asyncio.Event()
-        self._changes = 0
+        self._changes = self._changes_looked_at = 0
         self._looking = Looking(objects, installation, journal.failed)
         self._remembered: dict[Target, Issued] = {}
         self._bulkheads = Bulkheads(clock, journal.failed, self._wake.set)
@@ -182,7 +183,7 @@ class Controller:
 
     async def _look_and_act(self, term: Term) -> None:
         """One pass. What can't be looked at now is looked at again soon."""
-        began = self._clock.monotonic()
+        began, self._changes_looked_at = self._clock.monotonic(), self._changes
         self._bulkheads.look_begins()
         try:
             look = await self._look(term)
@@ -216,7 +217,7 @@ class Controller:
             now=self._clock.now(),
             unreachable=self._probes.unreachable,
         )
-        routed = await self._routes.keep(seen, term) if self._routes else ()
+        routed = await self._routed(seen, term)
         self._probes.seen(seen.manifests)
         current = plan(world)
         errors = [*self._bulkheads.defects, *starmap(defect_of, self._unread.items())]
@@ -226,6 +227,16 @@ class Controller:
             await self._tidy(current, term)
         found = {*seen.defects, *routed, *current.defects, *self._probed(current)}
         return Look(current, held, declarers, tuple(sorted({*found, *filter(None, errors)})))
+
+    async def _routed(self, seen: Seen, term: Term) -> tuple[Defect, ...]:
+        """Keep the route objects as they must be; what stands in the way."""
+        if self._routes is None:
+            return ()
+        written = self._routes.written
+        defects = await self._routes.keep(seen, term)
+        if self._routes.written != written:
+            self._gateways_changed()
+        return defects
 
     def _probed(self, current: Plan) -> Iterator[Defect]:
         """What the probes have found, as far as it is worth telling."""
@@ -290,16 +301,20 @@ class Controller:
         """Do what was decided for a target; after a repair, what is then to be done."""
         if isinstance(decision, StoreKnown | StorePlaceholder):
             await self._put_right(spec, decision, held, term)
-            if held is None and not self._probes.can_judge(spec):
-                # Where a host redirects to HTTPS, the CA must find somebody there.
-                await self._clock.sleep(self._settle_seconds)
+            if held is None:
+                self._gateways_changed()
             held = await self._secrets.read(spec.target)
             decision = self._decided(spec, held)
-        if isinstance(decision, Issue):
-            await self._probes.ask(spec, decision.names)
+        if isinstance(decision, Issue) and not await self._probes.ask(spec, decision.names):
+            # It can't be seen whether the gateway has what was written last.
+            await self._clock.sleep(max(0.0, self._settled_at - self._clock.monotonic()))
             decision = self._decided(spec, held)
         if isinstance(decision, Issue):
             await self._issue(spec, decision, held, term)
+
+    def _gateways_changed(self) -> None:
+        """Gateways take up a new Secret, or route, after some time."""
+        self._settled_at = self._clock.monotonic() + self._settle_seconds
 
     def _decided(self, spec: CertificateSpec, held: Held) -> Decision:
         situation = Situation(
@@ -353,12 +368,13 @@ class Controller:
 
     async def _wait_for_news(self) -> None:
         """Return when something has changed and has been quiet since, or time is up."""
-        seen = self._changes
+        seen, rests_since = self._changes_looked_at, self._clock.monotonic()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LONGEST_SLEEP_SECONDS):
                 await self._wake.wait()
         pause = min(LOOKS_SHARE * self._look_seconds, LONGEST_BETWEEN_LOOKS_SECONDS)
-        await self._clock.sleep(max(BETWEEN_LOOKS_SECONDS, pause))
+        rested = self._clock.monotonic() - rests_since
+        await self._clock.sleep(max(BETWEEN_LOOKS_SECONDS, pause - rested))
         gathered = 0.0
         while self._changes != seen and gathered < LONGEST_GATHER_SECONDS:
             seen = self._changes

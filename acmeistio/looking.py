@@ -84,9 +84,8 @@ class Looking:
         self._installation = installation
         self._failed = failed
         self._listings: dict[str, Listing] = {}
-        self._readings: dict[int, _Reading] = {}
         self._read_with: Surroundings | None = None
-        self._all: tuple[Mapping[str, tuple[Manifest, ...]], Found] | None = None
+        self._gone_over: dict[tuple[str, ...], _GoneOver] = {}
         self._configured: tuple[Manifest | None, Installation] | None = None
         """The mesh's ConfigMap as it was read last, and the installation with what it says."""
 
@@ -138,28 +137,43 @@ class Looking:
     def _read(
         self, manifests: Mapping[str, tuple[Manifest, ...]], surroundings: Surroundings
     ) -> Found:
-        """What all objects declare; nothing is read where nothing has changed."""
+        """What all objects declare; a source whose kinds are as they were is not asked again."""
         if surroundings != self._read_with:
-            self._readings, self._read_with, self._all = {}, surroundings, None
-        if self._all is None or not _same(self._all[0].values(), manifests.values()):
-            readings = [*self._current(manifests, surroundings)]
-            self._readings = {id(reading.manifest): reading for reading in readings}
-            together = (self._together(source, manifests, surroundings) for source in SOURCES)
-            self._all = manifests, joined(*(reading.found for reading in readings), *together)
-        return self._all[1]
+            self._read_with, self._gone_over = surroundings, {}
+        return joined(*(self._of(source, manifests, surroundings) for source in SOURCES))
+
+    def _of(
+        self,
+        source: Source,
+        manifests: Mapping[str, tuple[Manifest, ...]],
+        surroundings: Surroundings,
+    ) -> Found:
+        seen = tuple(manifests[kind] for kind in source.KINDS)
+        before = self._gone_over.get(source.KINDS)
+        if before and _same(before.seen, seen):
+            return before.found
+        known = before.readings if before else {}
+        readings = [*self._current(source, manifests, surroundings, known)]
+        together = self._together(source, manifests, surroundings)
+        found = joined(*(reading.found for reading in readings), together)
+        kept = {id(reading.manifest): reading for reading in readings}
+        self._gone_over[source.KINDS] = _GoneOver(seen, kept, found)
+        return found
 
     def _current(
-        self, manifests: Mapping[str, tuple[Manifest, ...]], surroundings: Surroundings
+        self,
+        source: Source,
+        manifests: Mapping[str, tuple[Manifest, ...]],
+        surroundings: Surroundings,
+        known: Mapping[int, _Reading],
     ) -> Iterator[_Reading]:
         """A reading of each object; what is the same as at the last look is not read again."""
-        for source in SOURCES:
-            for manifest, related in source.subjects(manifests):
-                known = self._readings.get(id(manifest))
-                if known is None or not _same(known.related, related):
-                    known = _Reading(
-                        manifest, related, self._declared(source, manifest, related, surroundings)
-                    )
-                yield known
+        for manifest, related in source.subjects(manifests):
+            reading = known.get(id(manifest))
+            if reading is None or not _same(reading.related, related):
+                found = self._declared(source, manifest, related, surroundings)
+                reading = _Reading(manifest, related, found)
+            yield reading
 
     def _declared(
         self,
@@ -205,6 +219,15 @@ class _Reading:
 
     manifest: Manifest
     related: tuple[Manifest, ...]
+    found: Found
+
+
+@dataclass(frozen=True, slots=True)
+class _GoneOver:
+    """What a source has seen last, object by object and all in all."""
+
+    seen: tuple[tuple[Manifest, ...], ...]
+    readings: Mapping[int, _Reading]
     found: Found
 
 

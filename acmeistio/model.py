@@ -75,24 +75,6 @@ class KeyType(StrEnum):
 DEFAULT_KEY_TYPE = KeyType.ECDSA_P256
 
 
-def key_types_of_pair(
-    secret_names: tuple[str, ...], wished: KeyType | None
-) -> tuple[KeyType | None, ...]:
-    """The key type for each Secret of one server: of two, one is RSA and one is not.
-
-    A server has two so that clients without ECDSA are served too. The one with "rsa" in its name
-    is that one, else the second where the first is what was wished.
-    """
-    if len(secret_names) != 2:  # noqa: PLR2004
-        return (wished,) * len(secret_names)
-    rsa = wished if wished and wished.startswith("rsa") else KeyType.RSA_2048
-    ecdsa = wished if wished and not wished.startswith("rsa") else DEFAULT_KEY_TYPE
-    first_is_rsa, second_is_rsa = ("rsa" in name for name in secret_names)
-    if first_is_rsa == second_is_rsa:
-        first_is_rsa = wished is rsa
-    return (rsa, ecdsa) if first_is_rsa else (ecdsa, rsa)
-
-
 @dataclass(frozen=True, order=True, slots=True)
 class GatewayAddress:
     """Where a gateway answers from inside the cluster: its Service's name, and its ports."""

@@ -70,9 +70,9 @@ def host_matches(host: str, name: str) -> bool:
     Unlike in a certificate, `*.example.com` includes everything below, at any depth; that is so for
     Envoy's virtual hosts, Istio's and the Gateway API's hosts.
     """
-    return host in (name, "*") or (
-        host.startswith("*.") and name.removeprefix("*").endswith(host[1:])
-    )
+    suffix = host.removeprefix("*")
+    below = host.startswith("*.") and name.endswith(suffix) and name != suffix
+    return below or host in (name, "*")
 
 
 def is_within(name: DnsName, domains: frozenset[DnsName]) -> bool:

@@ -71,10 +71,6 @@ class Probes:
         self._found: dict[Key, _Found] = {}
         self._manifests: Mapping[str, tuple[Manifest, ...]] = {}
 
-    def can_judge(self, spec: CertificateSpec) -> bool:
-        """Whether it is known where to ask for each name."""
-        return self.mode is not Probing.OFF and all(map(spec.reached_at.get, spec.names))
-
     def seen(self, manifests: Mapping[str, tuple[Manifest, ...]]) -> None:
         """Objects as they are now. If any has changed, what failed is asked again at once."""
         if any(self._manifests.get(kind) is not found for kind, found in manifests.items()):
@@ -92,15 +88,16 @@ class Probes:
             if target in specs and name in specs[target].names
         }
 
-    async def ask(self, spec: CertificateSpec, names: Collection[DnsName]) -> None:
-        """Find out about names that are to be ordered."""
-        if self.mode is not Probing.OFF:
-            await asyncio.gather(*(self._ask(spec, name) for name in names))
+    async def ask(self, spec: CertificateSpec, names: Collection[DnsName]) -> bool:
+        """Find out about names that are to be ordered; whether each was reached."""
+        if self.mode is Probing.OFF:
+            return False
+        return all(await asyncio.gather(*(self._ask(spec, name) for name in names)))
 
-    async def _ask(self, spec: CertificateSpec, name: DnsName) -> None:
+    async def _ask(self, spec: CertificateSpec, name: DnsName) -> bool:
         key, addresses = (spec.target, name), spec.reached_at.get(name, ())
         if not addresses:
-            return
+            return False
         before = self._found.get(key)
         is_news = before is None or before.count == 0
         verdict = await self._verdict(name, addresses, PATIENCE_SECONDS if is_news else 0.0)
@@ -108,6 +105,7 @@ class Probes:
             self._found.pop(key, None)
         else:
             self._found[key] = self._noted(verdict, before)
+        return verdict.outcome is Outcome.REACHED
 
     def _noted(self, verdict: Verdict, before: _Found | None) -> _Found:
         now = self._clock.now()

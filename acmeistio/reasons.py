@@ -212,6 +212,12 @@ class Reason(Enum):
         "is made for it",
         "Declare the hosts at the Gateway through which browsers come.",
     )
+    GatewayAddressUnusable = _error(
+        "its address {host} is a Service of namespace {elsewhere}, and Istio serves a Gateway only "
+        "by Services of its own namespace {namespace}",
+        "Leave spec.addresses out, so that Istio deploys pods for it, or move the Gateway to "
+        "{elsewhere}; routes and ListenerSets of other namespaces may attach to it there.",
+    )
     ListenerSetNotAdmitted = _error(
         "its listeners are not served: {why}",
         "Correct spec.parentRef, or have {gateway} admit namespace {namespace} in "
@@ -256,8 +262,10 @@ class Reason(Enum):
     )
     SecretForbidden = _error(
         "the API server keeps the Secret from acmeistio: {why}",
-        "Add {name} to the Role and the policy of acmeistio for namespace {namespace} "
-        "(deploy/install.yaml), or take it out of ACMEISTIO_SECRETS_GRANTED.",
+        "Give acmeistio the rights for {name} in namespace {namespace}: by deploy/tenant.yaml "
+        "where an administrator allowed it domains; for a Secret of a gateway in the Role and the "
+        "policy of deploy/install.yaml (or gateway.yaml), or take it out of "
+        "ACMEISTIO_SECRETS_GRANTED.",
     )
     # What the gateway answers to acmeistio's own request
     GatewayNotAnswering = _error(

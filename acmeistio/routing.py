@@ -37,6 +37,8 @@ class RouteKeeping:
         self._slots = asyncio.Semaphore(WRITES_AT_ONCE)
         self._kept: tuple[Seen, frozenset[DnsName]] | None = None
         self._defects: tuple[Defect, ...] = ()
+        self.written = 0
+        """How many route objects were written so far."""
         self.retry_seconds: float | None = None
         """When to try again what could not be written; None when all is as it must be."""
 
@@ -90,6 +92,7 @@ class RouteKeeping:
         try:
             async with self._slots:
                 await work
+            self.written += 1
         except (Forbidden, Permanent) as error:
             self._retry_after(REFUSED_RETRY_SECONDS)
             return defect(Reason.RouteForbidden, ref, why=error)

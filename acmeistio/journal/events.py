@@ -87,5 +87,11 @@ def _events(defect: Defect, look: Look) -> Iterator[Event]:
     about = f"{defect.subject}: " if subjects != (defect.subject,) else ""
     sentence = f"{about}{defect.sentence}"
     for subject in subjects:
-        note = f"{sentence[0].upper()}{sentence[1:]}. {defect.remedy}"
+        note = f"{_begun(sentence, defect)}. {defect.remedy}"
         yield Event(subject, defect.code, note, warns=True)
+
+
+def _begun(sentence: str, defect: Defect) -> str:
+    """With a capital, unless it begins with what the user wrote, such as a host's name."""
+    is_theirs = defect.reason.value.sentence.startswith("{")
+    return sentence if is_theirs else f"{sentence[0].upper()}{sentence[1:]}"

@@ -11,15 +11,14 @@ from datetime import UTC, datetime
 from typing import Final
 
 from acmeistio.model import ObjectRef
-from acmeistio.names import DnsName
+from acmeistio.names import DnsName, host_matches
+from acmeistio.routes import is_ours
 from acmeistio.sources import Manifest, Manifests
 from acmeistio.sources.untrusted import created_at, mapping, reference, sequence, text, texts
 
 ANY: Final = "*"
 """The host of what names none."""
 
-_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
-_OURS: Final = "acmeistio"
 _SIDECARS: Final = "mesh"
 """What VirtualServices call all proxies that are no gateways; also where they name none."""
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
@@ -41,7 +40,7 @@ def _claims(
     for kind, hosts_of in _HOSTS_OF.items():
         for manifest in manifests.get(kind, ()):
             specificity = max((_specificity(host, name) for host in hosts_of(manifest)), default=0)
-            if specificity and not _is_ours(manifest):
+            if specificity and not is_ours(manifest):
                 ref, age = reference(manifest), created_at(manifest) or _NEVER
                 yield -specificity, age, ref.namespace, ref.name, ref
 
@@ -49,14 +48,9 @@ def _claims(
 def _specificity(host: str, name: DnsName) -> int:
     """How well a host stands for `name`: the name itself before a longer suffix before all."""
     host = host.lower()
-    if host == name:
-        return len(name) + 1
-    is_suffix = host.startswith("*.") and name.endswith(host[1:])
-    return len(host) if is_suffix or host == ANY else 0
-
-
-def _is_ours(manifest: Manifest) -> bool:
-    return mapping(manifest, "metadata", "labels").get(_MANAGED_BY) == _OURS
+    if not host_matches(host, name):
+        return 0
+    return len(host) + (host == name)
 
 
 def _of_ingress(manifest: Manifest) -> Iterable[str]:

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from acmeistio.model import ISTIO_GATEWAY, Installation, ObjectRef, kind_of
+from acmeistio.sources import untrusted
 
 PATH_PREFIX: Final = "/.well-known/acme-challenge/"
 PASS_MARK: Final = "acmeistio-pass"
@@ -59,8 +60,7 @@ def reference(route: Mapping[str, Any]) -> ObjectRef:
 
 def is_ours(manifest: Mapping[str, Any]) -> bool:
     """Whether an object carries acmeistio's label."""
-    labels = manifest["metadata"].get("labels") or {}
-    return bool(labels.get(MANAGED_BY) == NAME)
+    return untrusted.mapping(manifest, "metadata", "labels").get(MANAGED_BY) == NAME
 
 
 def service_host(installation: Installation) -> str:

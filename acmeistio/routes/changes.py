@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from acmeistio.model import Installation, ObjectRef
 from acmeistio.names import DnsName
 from acmeistio.reasons import Defect, Reason, defect
-from acmeistio.routes import Manifests, Route, is_ours, reference
+from acmeistio.routes import GATEWAY_API_VERSION, Manifests, Route, is_ours, reference
 from acmeistio.routes.mirrors import mirrors
 from acmeistio.routes.permanent import permanent
 from acmeistio.routes.unrouted import unrouted
+
+GATEWAY_API = GATEWAY_API_VERSION.partition("/")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +65,36 @@ def changes(
     )
 
 
-def agrees(route: Any, existing: Any) -> bool:
-    """Whether an object is as it must be; fields that the API server added don't matter."""
-    if isinstance(route, Mapping):
+def agrees(route: Route, existing: Route) -> bool:
+    """Whether an object is as it must be.
+
+    The Gateway API's have fields that the API server fills in; of Istio's, a field more is somebody
+    else's doing, and a label more in a selector selects nothing.
+    """
+    group = route["apiVersion"].partition("/")[0]
+    same = _includes if group == GATEWAY_API else _equals
+    return same(existing["spec"], route["spec"]) and _includes(
+        existing["metadata"], route["metadata"]
+    )
+
+
+def _equals(existing: object, wanted: object) -> bool:
+    return existing == wanted
+
+
+def _includes(existing: object, wanted: object) -> bool:
+    """Whether every field that is wanted is there; lists as a whole."""
+    if isinstance(wanted, Mapping):
         return isinstance(existing, Mapping) and all(
-            key == "apiVersion" or (key in existing and agrees(value, existing[key]))
-            for key, value in route.items()
+            key in existing and _includes(existing[key], value) for key, value in wanted.items()
         )
-    if isinstance(route, list):
+    if isinstance(wanted, list):
         return (
             isinstance(existing, list)
-            and len(route) == len(existing)
-            and all(agrees(one, other) for one, other in zip(route, existing, strict=True))
+            and len(wanted) == len(existing)
+            and all(map(_includes, existing, wanted))
         )
-    return bool(route == existing)
+    return existing == wanted
 
 
 def _replaced(existing: Route, route: Route) -> Route:

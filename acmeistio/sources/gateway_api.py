@@ -1,8 +1,8 @@
 """Gateways and ListenerSets of the Kubernetes Gateway API (v1), read as Istio reads them.
 
-Owns which Secrets their listeners ask to be filled, with which names, and where their pods answer
-(istio/istio pilot/pkg/config/kube/gateway). What a listener is, and which HTTPRoutes it serves, is
-listeners.py's.
+Owns which Secrets their listeners ask to be filled, with which names (istio/istio
+pilot/pkg/config/kube/gateway). What a listener is, and which HTTPRoutes it serves, is known to
+listeners; where its pods answer, to addresses.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from datetime import datetime
 
 from acmeistio.model import (
     K8S_GATEWAY,
-    GatewayAddress,
-    GatewayWorkload,
     Installation,
     KeyType,
     ObjectRef,
@@ -24,12 +22,19 @@ from acmeistio.model import (
 from acmeistio.names import DnsName
 from acmeistio.reasons import Defect, Reason, defect
 from acmeistio.sources import Found, Manifest, Manifests, Surroundings, joined, untrusted
+from acmeistio.sources.addresses import (
+    HTTP_PORT,
+    class_of,
+    elsewhere,
+    http_port_of,
+    reached_at,
+    workloads_of,
+)
 from acmeistio.sources.annotations import PREFIX, TLS, TLS_ACME, Wish, read_wish, refuses
 from acmeistio.sources.listeners import (
     HTTP,
     HTTP_ROUTE,
     LISTENER_SET,
-    MOST_CERTIFICATES,
     PASSTHROUGH,
     TERMINATE,
     CertificateRef,
@@ -39,25 +44,19 @@ from acmeistio.sources.listeners import (
     by_beneficiary,
     by_parent,
     covers,
-    key_types,
     listeners_of,
     names_of,
     parent_of,
     route_of,
 )
+from acmeistio.sources.pairs import MOST, key_types
 from acmeistio.sources.permission import Asked, declared
 
 REFERENCE_GRANT = "ReferenceGrant"
 KINDS: tuple[str, ...] = (K8S_GATEWAY, HTTP_ROUTE, REFERENCE_GRANT, LISTENER_SET)
 
-NAME_OVERRIDE = "gateway.istio.io/name-override"
-"""On a Gateway: the name of the Service that Istio makes for it."""
-CLASSES_WITHOUT_SUFFIX = ("istio-agentgateway",)
-"""Their Services have the Gateway's own name (gatewaycommon, DisableNameSuffix)."""
 INNER_CLASSES = ("istio-waypoint", "istio-agentgateway-waypoint", "istio-east-west", "istio-remote")
 """Istio's classes of Gateways that take requests from the mesh only (pkg/config/constants)."""
-
-HTTP_PORT, HTTPS_PORT = 80, 443
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +136,9 @@ def declarations(
     if wish is None:
         return Found(defects=defects)
     gateway = manifest if ref.kind == K8S_GATEWAY else _gateway_above(manifest, related)
-    refused = _not_admitted(ref, manifest, gateway) or _not_serving(ref, gateway)
+    refused = _not_admitted(ref, manifest, gateway) or _not_serving(
+        ref, gateway, surroundings.installation
+    )
     if refused:
         return Found(defects=(*defects, refused))
     asker = _asker(manifest, wish, gateway, related, surroundings)
@@ -162,7 +163,7 @@ def _asker(
         wish=wish,
         listeners=listeners,
         gateway=gateway,
-        http_port=_http_port((*listeners_of(gateway), *listeners)),
+        http_port=http_port_of((*listeners_of(gateway), *listeners)),
         related=by_kind,
         surroundings=surroundings,
     )
@@ -197,15 +198,18 @@ def _takes_listeners_of(gateway: Manifest, namespace: str) -> bool:
     return admits(allowed, untrusted.reference(gateway).namespace, namespace, "None")
 
 
-def _not_serving(ref: ObjectRef, gateway: Manifest) -> Defect | None:
-    gateway_class = _class_of(gateway)
-    if gateway_class not in INNER_CLASSES:
+def _not_serving(ref: ObjectRef, gateway: Manifest, installation: Installation) -> Defect | None:
+    """Why nobody from outside is served by a Gateway, None if it may be."""
+    gateway_class = class_of(gateway)
+    if gateway_class in INNER_CLASSES:
+        return defect(Reason.GatewayNotServing, ref, gateway_class=gateway_class)
+    unusable = elsewhere(gateway, installation)
+    if unusable is None:
         return None
-    return defect(Reason.GatewayNotServing, ref, gateway_class=gateway_class)
-
-
-def _class_of(gateway: Manifest) -> str:
-    return untrusted.text(untrusted.mapping(gateway, "spec").get("gatewayClassName"))
+    host, place = unusable
+    namespace = untrusted.reference(gateway).namespace
+    facts = {"host": host, "elsewhere": place, "namespace": namespace}
+    return defect(Reason.GatewayAddressUnusable, ref, **facts)
 
 
 def _own_hosts(asker: _Asker) -> Found:
@@ -269,7 +273,9 @@ def _without_listener(asker: _Asker, names: tuple[DnsName, ...]) -> Found:
     """Names that were listed although nothing terminates TLS; the listener may follow."""
     default = asker.surroundings.installation.default_secret
     target = Target(asker.ref.namespace, asker.wish.secret_name or default)
-    asked = Asked(names, target, _reached_at(asker, None))
+    asked = Asked(
+        names, target, reached_at(asker.gateway, asker.surroundings.installation, asker.http_port)
+    )
     found = declared(asker.ref, asker.created_at, asker.wish, asked, asker.surroundings)
     warning = defect(Reason.NoTLSListener, asker.ref, target=target, name=target.name)
     return joined(Found(defects=(warning,)), found)
@@ -298,7 +304,7 @@ def _is_deaf(asker: _Asker) -> bool:
     """
     if asker.ref.kind != K8S_GATEWAY:
         return False
-    workloads = _workloads(asker.gateway, asker.surroundings.installation)
+    workloads = workloads_of(asker.gateway, asker.surroundings.installation)
     if any(workload and workload.routing is not Routing.OFF for _, workload in workloads):
         return False
     sets = (
@@ -315,13 +321,13 @@ def _is_deaf(asker: _Asker) -> bool:
 
 def _asked(asker: _Asker, listener: Listener, names: tuple[DnsName, ...]) -> Found:
     claims, defects = _claims(asker, listener)
-    reached_at = _reached_at(asker, listener)
+    at = reached_at(asker.gateway, asker.surroundings.installation, asker.http_port, listener.port)
     parts = (
         declared(
             asker.ref,
             asker.created_at,
             replace(asker.wish, key_type=claim.key_type or asker.wish.key_type),
-            Asked(names, claim.target, reached_at),
+            Asked(names, claim.target, at),
             asker.surroundings,
         )
         for claim in claims
@@ -335,7 +341,7 @@ def _claims(asker: _Asker, listener: Listener) -> tuple[tuple[_Claim, ...], tupl
         default = asker.surroundings.installation.default_secret
         target = Target(asker.ref.namespace, asker.wish.secret_name or default)
         return (_Claim(target),), _not_named(asker.ref, listener, target)
-    refs = listener.certificate_refs[:MOST_CERTIFICATES]
+    refs = listener.certificate_refs[:MOST]
     wanted = key_types([ref.name for ref in refs], asker.wish.key_type)
     defects = [_refusal(asker, listener, ref) for ref in refs]
     claims = tuple(
@@ -356,7 +362,7 @@ def _not_named(ref: ObjectRef, listener: Listener, target: Target) -> tuple[Defe
 
 
 def _too_many(ref: ObjectRef, listener: Listener) -> tuple[Defect, ...]:
-    excess = listener.certificate_refs[MOST_CERTIFICATES:]
+    excess = listener.certificate_refs[MOST:]
     if not excess:
         return ()
     count, left_out = len(listener.certificate_refs), ", ".join(map(str, excess))
@@ -384,64 +390,3 @@ def _refusal(asker: _Asker, listener: Listener, named: CertificateRef) -> Defect
         whose=ref.namespace,
         name=target.name,
     )
-
-
-# Where the pods of a Gateway answer
-
-
-def _reached_at(asker: _Asker, listener: Listener | None) -> tuple[GatewayAddress, ...]:
-    """Where the names of a listener are asked for from inside the cluster."""
-    installation = asker.surroundings.installation
-    https_port = listener.port if listener else HTTPS_PORT
-    return tuple(
-        installation.address_of(workload)
-        if workload
-        else GatewayAddress(host, asker.http_port, https_port)
-        for host, workload in _workloads(asker.gateway, installation)
-    )
-
-
-def _http_port(listeners: Iterable[Listener]) -> int:
-    """The port for plain HTTP: the one that the CA asks at if it is there, else the first."""
-    ports = [listener.port for listener in listeners if listener.protocol == HTTP]
-    return HTTP_PORT if HTTP_PORT in ports or not ports else ports[0]
-
-
-def _workloads(
-    gateway: Manifest, installation: Installation
-) -> list[tuple[str, GatewayWorkload | None]]:
-    """The Services of a Gateway by their hosts, with the pods that the installation knows.
-
-    Addresses of the type Hostname name Services that somebody made; without any, Istio makes one
-    (conversion.go: extractGatewayServices), whatever IP addresses it shall have.
-    """
-    ref, spec = untrusted.reference(gateway), untrusted.mapping(gateway, "spec")
-    addresses = map(untrusted.mapping, untrusted.sequence(spec.get("addresses")))
-    named = [untrusted.text(a.get("value")) for a in addresses if a.get("type") == "Hostname"]
-    if not any(named):
-        return [(installation.service_host(ref.namespace, _service_of(gateway)), None)]
-    hosts = (_full(host, ref.namespace, installation) for host in named if host)
-    return [(host, _workload_at(host, installation)) for host in dict.fromkeys(hosts)]
-
-
-def _service_of(gateway: Manifest) -> str:
-    """The name of the Service that Istio makes for a Gateway (gatewaycommon: GetDefaultName)."""
-    gateway_class = _class_of(gateway)
-    name = untrusted.reference(gateway).name
-    usual = name if gateway_class in CLASSES_WITHOUT_SUFFIX else f"{name}-{gateway_class}"
-    return untrusted.annotations_of(gateway).get(NAME_OVERRIDE) or usual
-
-
-def _full(host: str, namespace: str, installation: Installation) -> str:
-    """A Service's whole name; one without a dot is in the Gateway's namespace, as for Istio."""
-    return host if "." in host else installation.service_host(namespace, host)
-
-
-def _workload_at(host: str, installation: Installation) -> GatewayWorkload | None:
-    """The pods of the installation behind a Service that is called by its whole name or less."""
-    for workload in installation.gateways:
-        whole = installation.service_host(workload.namespace, workload.service)
-        short = f"{workload.service}.{workload.namespace}"
-        if host in (whole, short, f"{short}.svc"):
-            return workload
-    return None

@@ -17,12 +17,12 @@ from acmeistio.model import (
     KeyType,
     ObjectRef,
     Target,
-    key_types_of_pair,
 )
 from acmeistio.names import DnsName, is_wildcard_host
 from acmeistio.reasons import Defect, Reason, defect
 from acmeistio.sources import Found, Manifest, Manifests, Surroundings, joined, untrusted
 from acmeistio.sources.annotations import Wish, asks, parse_names, read_wish, refuses
+from acmeistio.sources.pairs import key_types
 from acmeistio.sources.permission import Asked, declared
 from acmeistio.sources.servers import (
     MUTUAL,
@@ -242,11 +242,11 @@ def _targets(
     server, default = place.server, surroundings.installation.default_secret
     named = server.credential_names or (server.mounted_secret or default,)
     names = (wish.secret_name,) if wish.secret_name else named
-    key_types = key_types_of_pair(names, wish.key_type)
+    wanted = key_types(names, wish.key_type)
     return [
         (Target(workload.namespace, name), key_type)
         for workload in place.workloads
-        for name, key_type in zip(names, key_types, strict=True)
+        for name, key_type in zip(names, wanted, strict=True)
     ]
 
 

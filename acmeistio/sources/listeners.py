@@ -6,12 +6,12 @@ which listener, and which Secrets it may name. It knows no wish: what is asked f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from acmeistio.model import DEFAULT_KEY_TYPE, K8S_GATEWAY, KeyType, ObjectRef, Target
-from acmeistio.names import DnsName
+from acmeistio.model import K8S_GATEWAY, ObjectRef, Target
+from acmeistio.names import DnsName, host_matches
 from acmeistio.reasons import Defect
 from acmeistio.sources import Manifest, Surroundings, untrusted
 from acmeistio.sources.annotations import parse_names
@@ -30,9 +30,6 @@ MESH_CERTIFICATE = ("ISTIO_SIMPLE", "ISTIO_MUTUAL")
 
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
 """The label of each Namespace that has its name as value."""
-
-MOST_CERTIFICATES = 2
-"""Istio refuses a listener with more (conversion.go: buildTLS)."""
 
 _WELL_KNOWN_PORTS = {HTTP: 80}
 _LAST_PORT = 65535
@@ -168,14 +165,8 @@ def names_of(
 
 
 def covers(hostname: str, name: str) -> bool:
-    """Whether a listener's hostname takes `name`; `*` stands for one label or several (its spec).
-
-    A certificate's `*` is narrower (names.covers).
-    """
-    if hostname in ("", "*", name):
-        return True
-    suffix = hostname.removeprefix("*")
-    return suffix != hostname and name.endswith(suffix) and name != suffix
+    """Whether a listener's hostname takes `name`; one without takes all."""
+    return host_matches(hostname or "*", name)
 
 
 def admits(namespaces: Mapping[str, Any], own: str, other: str, default: str) -> bool:
@@ -192,22 +183,6 @@ def admits(namespaces: Mapping[str, Any], own: str, other: str, default: str) ->
         case "Selector":
             return _may_select(untrusted.mapping(namespaces, "selector"), other)
     return False
-
-
-def key_types(names: Sequence[str], wanted: KeyType | None) -> list[KeyType | None]:
-    """One of a pair of Secrets is for RSA: the one that is called so, else the second.
-
-    The user's key type stays that of its family; where it is RSA, and no name says which, it is
-    the first's. Less than two Secrets are no pair, and the place has no opinion.
-    """
-    if len(names) < MOST_CERTIFICATES:
-        return [None] * len(names)
-    is_rsa = wanted is not None and wanted.startswith("rsa")
-    called = [index for index, name in enumerate(names) if "rsa" in name]
-    rsa = called[0] if len(called) == 1 else int(not is_rsa)
-    of_rsa = wanted if is_rsa else KeyType.RSA_2048
-    of_ecdsa = DEFAULT_KEY_TYPE if is_rsa else wanted or DEFAULT_KEY_TYPE
-    return [of_rsa if index == rsa else of_ecdsa for index in range(len(names))]
 
 
 def beneficiaries(grant: Manifest) -> Iterator[tuple[str, str]]:

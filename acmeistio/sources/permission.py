@@ -115,9 +115,13 @@ def _bounds(ref: ObjectRef, target: Target, surroundings: Surroundings) -> list[
 def target_defect(ref: ObjectRef, target: Target, surroundings: Surroundings) -> Defect | None:
     """Why a certificate can't be written into the Secret that an object names, None if it can."""
     if "/" in target.name:
-        short, namespace = target.name.rpartition("/")[2], target.namespace
-        said = Reason.SecretNamespaceNotRead
-        return defect(said, ref, name=target.name, namespace=namespace, short=short)
+        return defect(
+            Reason.SecretNamespaceNotRead,
+            ref,
+            name=target.name,
+            namespace=target.namespace,
+            short=target.name.rpartition("/")[2],
+        )
     if not is_secret_name(target.name):
         return defect(Reason.InvalidSecretName, ref, name=f'"{target.name}"')
     if is_reserved(target.name):

@@ -690,14 +690,15 @@ def test_the_name_of_the_service_may_be_another() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        "edge.istio-system",
-        "edge.istio-system.svc",
-        "edge.istio-system.svc.cluster.local",
+        "edge.shop",
+        "edge.shop.svc",
+        "edge.shop.svc.cluster.local",
     ],
 )
 def test_pods_that_the_installation_knows(value: str) -> None:
     """Its own word on their address counts; port 80 is its own objects' business."""
-    edge = GatewayWorkload(service="edge", address=GatewayAddress("127.0.0.1", 8080, 8443))
+    address = GatewayAddress("127.0.0.1", 8080, 8443)
+    edge = GatewayWorkload("shop", service="edge", address=address)
     spec = {
         "addresses": [{"type": "Hostname", "value": value}],
         "listeners": [https("a.example.com", "s")],
@@ -708,6 +709,16 @@ def test_pods_that_the_installation_knows(value: str) -> None:
     unrouted = replace(INSTALLATION, gateways=(replace(edge, routing=Routing.OFF),))
     left = read(gateway(**spec), within=replace(SURROUNDINGS, installation=unrouted))
     assert codes(left) == ["NoPort80"]
+
+
+@pytest.mark.parametrize("value", ["edge.other", "edge.other.svc.cluster.local"])
+def test_a_service_of_another_namespace_serves_nobody(value: str) -> None:
+    """Istio takes only one of the Gateway's own (AddressNotUsable); nothing is asked for."""
+    addresses = [{"type": "Hostname", "value": value}]
+    found = read(gateway(https("a.example.com", "s"), addresses=addresses))
+    assert found.declarations == ()
+    assert codes(found) == ["GatewayAddressUnusable"]
+    assert "other" in found.defects[0].remedy
 
 
 def test_a_short_address_is_of_the_gateways_namespace() -> None:

@@ -382,19 +382,23 @@ def test_unknown_is_not_absent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("existing", "same"),
+    ("group", "existing", "same"),
     [
-        ({"a": [{"b": 1, "default": 2}], "c": {}}, True),
-        ({"a": [{"b": 1}, {"b": 2}]}, False),
-        ({"a": [{"b": 2}]}, False),
-        ({"a": {}}, False),
-        ({}, False),
-        (None, False),
+        ("gateway.networking.k8s.io", {"a": [{"b": 1, "default": 2}], "c": {}}, True),
+        ("gateway.networking.k8s.io", {"a": [{"b": 1}, {"b": 2}]}, False),
+        ("gateway.networking.k8s.io", {"a": [{"b": 2}]}, False),
+        ("gateway.networking.k8s.io", {"a": {}}, False),
+        ("gateway.networking.k8s.io", {}, False),
+        ("gateway.networking.k8s.io", None, False),
+        ("networking.istio.io", {"a": [{"b": 1}]}, True),
+        ("networking.istio.io", {"a": [{"b": 1, "more": 2}]}, False),
+        ("networking.istio.io", {"a": [{"b": 1}], "more": {}}, False),
     ],
 )
-def test_what_agrees(existing: Any, same: bool) -> None:
-    """Every field of ours, and lists as a whole."""
-    assert agrees({"a": [{"b": 1}]}, existing) is same
+def test_what_agrees(group: str, existing: Any, same: bool) -> None:
+    """Every field of ours; and none more where nothing is filled in by the API server."""
+    route = {"apiVersion": f"{group}/v1", "metadata": {"name": "n"}, "spec": {"a": [{"b": 1}]}}
+    assert agrees(route, {"metadata": {"name": "n", "uid": "u"}, "spec": existing}) is same
 
 
 def test_names_of_mirrors_are_their_own() -> None:
