@@ -62,7 +62,7 @@ class Probes:
     def __init__(
         self, walker: Walker, clock: Clock, mode: Probing, *, token: str, expected: bytes
     ) -> None:
-        self.mode = mode
+        self._mode = mode
         self._walker = walker
         self._clock = clock
         self._path = PATH_PREFIX + token
@@ -90,7 +90,7 @@ class Probes:
 
     async def ask(self, spec: CertificateSpec, names: Collection[DnsName]) -> bool:
         """Find out about names that are to be ordered; whether each was reached."""
-        if self.mode is Probing.OFF:
+        if self._mode is Probing.OFF:
             return False
         return all(await asyncio.gather(*(self._ask(spec, name) for name in names)))
 
@@ -132,11 +132,14 @@ class Probes:
     async def _through(self, name: DnsName, address: GatewayAddress) -> Verdict:
         async with self._slots:
             hops = await self._walker.walk(name, address, self._path)
+        verdict = judge(name, address, hops, self._expected)
+        if verdict.outcome is Outcome.REACHED:
+            return verdict
         return judge(name, address, hops, self._expected, owner_of(name, self._manifests))
 
     def unreachable(self, spec: CertificateSpec) -> dict[DnsName, Unreachable]:
         """The names of a spec that wait because no way was found."""
-        if self.mode is not Probing.GATE:
+        if self._mode is not Probing.GATE:
             return {}
         now = self._clock.now()
         return {

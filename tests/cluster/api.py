@@ -166,6 +166,16 @@ class Api:
                 content_type="application/apply-patch+yaml",
             )
 
+    def warnings(self, body: Mapping[str, Any]) -> list[str]:
+        """What the API server and its webhooks remark on an object, which is not stored."""
+        resource, namespace, name = self._place(body)
+        path = resource.path(namespace, name) + "?fieldManager=bed&force=true&dryRun=All"
+        headers = {**self._pool.headers, "Content-Type": "application/apply-patch+yaml"}
+        answer = self._pool.request("PATCH", path, body=json.dumps(body), headers=headers)
+        if answer.status >= HTTPStatus.BAD_REQUEST:
+            raise _refusal(answer.status, answer.data)
+        return answer.headers.getlist("Warning")
+
     def knows(self, kind: str, group: str) -> bool:
         """Whether the API server serves a kind."""
         try:

@@ -17,13 +17,21 @@ from typing import Any
 
 import pytest
 
+from acmeistio.model import (
+    ISTIO_GATEWAY,
+    GatewayWorkload,
+    Installation,
+    Routing,
+)
 from acmeistio.names import DnsName
 from acmeistio.pki import placeholder
+from acmeistio.routes.changes import wanted
 from acmeistio.stores.secrets import encoded
 from acmeistio.tokens import PASS_MARK, PATH_PREFIX, Tokens
 from acmeistio.web.challenge import challenge_application
 from acmeistio.web.serving import Address, serve
 from pebble.processes import LOOPBACK
+from tests.cluster.api import Object
 from tests.cluster.bed import NAMESPACE, SECRET_NAME, Bed
 from tests.cluster.gateway import Answer, ask
 from tests.cluster.http2 import Http2
@@ -295,3 +303,37 @@ def _warming(bed: Bed) -> list[str]:
 def test_envoy_takes_all_of_it(served: Bed) -> None:
     """Istio's webhook takes filters that Envoy refuses, with all later changes of a listener."""
     assert served.gateway.rejections() == {}
+
+
+@pytest.mark.parametrize("routing", [Routing.FILTER, Routing.MIRROR])
+def test_nobody_remarks_on_our_routes(served: Bed, routing: Routing) -> None:
+    """Not the API server, nor Istio's webhook with its checks; of each EnvoyFilter it says one."""
+    workload = GatewayWorkload(routing=routing)
+    installation = Installation({}, "ca", routing=routing, gateways=(workload,))
+    manifests = {
+        kind: tuple(_whole(kind, body) for body in served.api.list(kind))
+        for kind in ("Ingress", ISTIO_GATEWAY, "VirtualService")
+    }
+    routes = wanted(installation, manifests, [DnsName(host) for host in (WWW, REDIRECTED)])
+    assert len(routes) >= 5
+    for ref, route in routes.items():
+        said = [text for text in served.api.warnings(route) if "EnvoyFilter exposes" not in text]
+        assert said == [], str(ref)
+
+
+def _whole(kind: str, body: Object) -> Object:
+    """With its kind, which lists leave out."""
+    group = "networking.k8s.io" if kind == "Ingress" else "networking.istio.io"
+    return {**body, "kind": kind.partition(".")[0], "apiVersion": f"{group}/v1"}
+
+
+def test_remarks_are_heard(served: Bed) -> None:
+    """A VirtualService that can't work as written has Istio's webhook say so."""
+    twice = {"match": [{"uri": {"prefix": "/"}}], "route": [{"destination": {"host": "a"}}]}
+    body = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": {"namespace": "shop", "name": "twice"},
+        "spec": {"hosts": ["a.example.com"], "http": [twice, twice]},
+    }
+    assert served.api.warnings(body)
