@@ -154,7 +154,7 @@ class Looking:
             return before.found
         known = before.readings if before else {}
         readings = [*self._current(source, manifests, surroundings, known)]
-        together = self._together(source, manifests, surroundings)
+        together = self._together(source, readings)
         found = joined(*(reading.found for reading in readings), together)
         kept = {id(reading.manifest): reading for reading in readings}
         self._gone_over[source.KINDS] = _GoneOver(seen, kept, found)
@@ -188,15 +188,11 @@ class Looking:
         except Exception as error:  # noqa: BLE001  # a bulkhead: the rest goes on
             return self._broken(untrusted.reference(manifest), error)
 
-    def _together(
-        self,
-        source: Source,
-        manifests: Mapping[str, tuple[Manifest, ...]],
-        surroundings: Surroundings,
-    ) -> Found:
+    def _together(self, source: Source, readings: Iterable[_Reading]) -> Found:
         """What is wrong with several objects together, none of which is wrong by itself."""
+        claims = [claim for reading in readings for claim in reading.found.claims]
         try:
-            return Found(defects=source.together(manifests, surroundings))
+            return Found(defects=source.together(claims))
         except Exception as error:  # noqa: BLE001  # a bulkhead: the rest goes on
             return self._broken(ObjectRef("Kind", "", source.KINDS[0]), error)
 

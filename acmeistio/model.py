@@ -196,6 +196,15 @@ class GatewayWorkload:
         """Whether a Gateway with this selector is served by these pods; {} selects all pods."""
         return labels.items() <= self.selector.items()
 
+    def may_be_selected_by(self, labels: Mapping[str, str]) -> bool:
+        """The same where the pods may have labels beside those that are known.
+
+        One that is known must be named, and none contradict: Istio's charts give two labels, and
+        users select by either or both.
+        """
+        known = labels.keys() & self.selector.keys()
+        return bool(known) and all(labels[key] == self.selector[key] for key in known)
+
 
 @dataclass(frozen=True, slots=True)
 class Installation:
@@ -234,8 +243,9 @@ class Installation:
         return frozenset(workload.namespace for workload in self.gateways)
 
     def selected(self, labels: Mapping[str, str]) -> tuple[GatewayWorkload, ...]:
-        """The gateway pods that a selector selects."""
-        return tuple(workload for workload in self.gateways if workload.is_selected_by(labels))
+        """The gateway pods that a selector selects, else those that it may select."""
+        sure = tuple(workload for workload in self.gateways if workload.is_selected_by(labels))
+        return sure or tuple(w for w in self.gateways if w.may_be_selected_by(labels))
 
     def address_of(self, workload: GatewayWorkload) -> GatewayAddress:
         """Where gateway pods answer from inside the cluster."""

@@ -4,6 +4,7 @@
     client        one request, or one stream; refusals its errors
     following     the states of a list-watch (pure)               follower    what carries them out
     stream        the lines of a watch as happenings (pure)
+    groups        which groups of the API are served
     collection    what is known of some objects, our own writes among it (pure)
     objects       the port                                    events      on users' objects
     leadership    for one replica

@@ -34,6 +34,7 @@ from acmeistio.kube.following import (
     Woke,
     step,
 )
+from acmeistio.kube.groups import Groups
 from acmeistio.kube.refusals import Gone, Missing
 from acmeistio.kube.resources import Resource
 from acmeistio.kube.stream import Bookmark, Change, lines, page, told
@@ -75,7 +76,10 @@ class Selection:
 class Follower:
     """One list-watch. `news` is called whenever something may have changed, not by us."""
 
-    def __init__(self, client: Client, selection: Selection, news: Callable[[], None]) -> None:
+    def __init__(
+        self, client: Client, groups: Groups, selection: Selection, news: Callable[[], None]
+    ) -> None:
+        self._groups = groups
         self.selection = selection
         self.collection = Collection()
         self.asked_at = time.monotonic()
@@ -144,6 +148,8 @@ class Follower:
     async def _list(self) -> None:
         self.collection.list_begins()
         resource, found = self.resource, list[Change]()
+        if self._state.is_absent and await self._groups.is_missing(resource.group):
+            raise Missing(f"nothing of {resource.group} is served")
         path = resource.path(self.selection.namespace)
         query = {**self.selection.query, "limit": str(PAGE_OBJECTS)}
         while True:

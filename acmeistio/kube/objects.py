@@ -16,6 +16,7 @@ from typing import Any
 from acmeistio.errors import AcmeistioError, Conflict, NotLeader, Transient
 from acmeistio.kube.client import Client
 from acmeistio.kube.follower import Follower, Selection
+from acmeistio.kube.groups import Groups
 from acmeistio.kube.refusals import Missing
 from acmeistio.kube.resources import RESOURCES, Resource
 from acmeistio.kube.stream import Change, present
@@ -47,6 +48,7 @@ class KubeObjects:
         whole: Iterable[tuple[str, str]] = (),
     ) -> None:
         self._client = client
+        self._groups = Groups(client)
         self._leadership = leadership
         self._kinds = tuple(kinds)
         self._is_shared = is_shared
@@ -229,7 +231,7 @@ class KubeObjects:
 
     def _follow(self, selection: Selection) -> Follower:
         if selection not in self._followers:
-            follower = Follower(self._client, selection, self._changed.set)
+            follower = Follower(self._client, self._groups, selection, self._changed.set)
             self._followers[selection] = follower
             self._tasks[selection] = asyncio.ensure_future(follower.run())
         return self._followers[selection]

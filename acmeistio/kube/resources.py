@@ -36,6 +36,11 @@ class Resource:
     optional: bool = False
 
     @property
+    def group(self) -> str:
+        """The group of the API that it belongs to, "" for the core."""
+        return self.api_version.rpartition("/")[0]
+
+    @property
     def versions(self) -> tuple[Resource, ...]:
         """The same kind in each of its versions, the one to prefer first."""
         every = (self.api_version, *self.older)

@@ -38,32 +38,55 @@ def mirrors(
     installation: Installation, manifests: Manifests, names: Collection[DnsName]
 ) -> Iterator[Route]:
     """All mirrors that are needed for the names that acmeistio is asked for."""
-    for workload in installation.gateways:
-        if workload.routing is Routing.MIRROR:
-            yield from _of_ingresses(workload, installation, manifests, names)
-    yield from _of_virtual_services(installation, manifests, names)
+    wanted = _Wanted(names)
+    mirrored = [w for w in installation.gateways if w.routing is Routing.MIRROR]
+    for workload in mirrored:
+        yield from _of_ingresses(workload, installation, manifests, wanted)
+    if mirrored:
+        yield from _of_virtual_services(installation, manifests, wanted)
     if installation.routing is Routing.MIRROR:
-        yield from _of_http_routes(installation, manifests, names)
+        yield from _of_http_routes(installation, manifests, wanted)
 
 
-def _is_wanted(hosts: Iterable[str], names: Collection[DnsName]) -> bool:
-    return any(host_matches(host, name) for host in hosts for name in names)
+class _Wanted:
+    """The names that certificates are asked for, to be looked up by the hosts of routes."""
+
+    def __init__(self, names: Collection[DnsName]) -> None:
+        self._names = frozenset(names)
+        self._wildcards = frozenset(
+            f"*.{parent}" for name in names for parent in _parents(name) if parent
+        )
+
+    def has_any(self, hosts: Iterable[str]) -> bool:
+        """Whether one of the hosts of a route includes one of the names (names.host_matches)."""
+        return any(
+            host in self._names or host in self._wildcards or (host == "*" and self._names)
+            for host in hosts
+        )
+
+
+def _parents(name: DnsName) -> Iterator[str]:
+    """`a.b.c` → `b.c`, `c`."""
+    parent = name.partition(".")[2]
+    while parent:
+        yield parent
+        parent = parent.partition(".")[2]
 
 
 def _of_ingresses(
     workload: GatewayWorkload,
     installation: Installation,
     manifests: Manifests,
-    names: Collection[DnsName],
+    wanted: _Wanted,
 ) -> Iterator[Route]:
     """On our own Gateway, for port 80, and on the one that istiod makes of the Ingress."""
-    if not workload.is_selected_by(installation.ingress_selector):
+    if workload not in installation.selected(installation.ingress_selector):
         return
     for ingress in manifests.get("Ingress", ()):
         ref = untrusted.reference(ingress)
         rules = untrusted.sequence(untrusted.mapping(ingress, "spec").get("rules"))
         hosts = [untrusted.text(untrusted.mapping(rule).get("host")) or "*" for rule in rules]
-        if not _is_wanted(hosts, names):
+        if not wanted.has_any(hosts):
             continue
         gateways = [base_name(workload, installation)]
         theirs = f"{ref.name}{GATEWAY_SUFFIX}{ref.namespace}"
@@ -90,7 +113,7 @@ def _apart(hosts: Iterable[str]) -> list[list[str]]:
 
 
 def _of_virtual_services(
-    installation: Installation, manifests: Manifests, names: Collection[DnsName]
+    installation: Installation, manifests: Manifests, wanted: _Wanted
 ) -> Iterator[Route]:
     """Beside each, in its namespace: so it is admitted where `namespace/host` admits only that."""
     selectors = {
@@ -99,7 +122,7 @@ def _of_virtual_services(
     }
     for virtual_service in manifests.get("VirtualService", ()):
         ref, hosts = untrusted.reference(virtual_service), hosts_of(virtual_service)
-        if is_ours(virtual_service) or not _is_wanted(hosts, names) or not _http(virtual_service):
+        if is_ours(virtual_service) or not wanted.has_any(hosts) or not _http(virtual_service):
             continue
         bound = [gateway for gateway in gateways_of(virtual_service) if gateway in selectors]
         workloads = {
@@ -157,7 +180,7 @@ def _virtual_service(
 
 
 def _of_http_routes(
-    installation: Installation, manifests: Manifests, names: Collection[DnsName]
+    installation: Installation, manifests: Manifests, wanted: _Wanted
 ) -> Iterator[Route]:
     """Beside each, with the same parents; and a grant for each namespace to reach acmeistio."""
     gateways = {untrusted.reference(gateway) for gateway in manifests.get(K8S_GATEWAY, ())}
@@ -166,7 +189,7 @@ def _of_http_routes(
         spec, ref = untrusted.mapping(route, "spec"), untrusted.reference(route)
         hosts = untrusted.texts(spec.get("hostnames"))
         parents = [p for p in untrusted.sequence(spec.get("parentRefs")) if _is_gateway(p)]
-        if is_ours(route) or not parents or not gateways or not _is_wanted(hosts or "*", names):
+        if is_ours(route) or not parents or not gateways or not wanted.has_any(hosts or ("*",)):
             continue
         namespaces.add(ref.namespace)
         mirror = _http_route(ref.namespace, derived_name("httproute", ref.name), installation)

@@ -21,7 +21,7 @@ _ALL = "*"
 def unrouted(installation: Installation, manifests: Manifests) -> Iterator[Route]:
     """One for each gateway that needs it."""
     for workload in installation.gateways:
-        gateways = sorted(_bound(workload, manifests))
+        gateways = sorted(_bound(workload, installation, manifests))
         if workload.routing is not Routing.OFF and gateways:
             name = f"{base_name(workload, installation)}-{UNROUTED}"
             spec = {
@@ -33,12 +33,14 @@ def unrouted(installation: Installation, manifests: Manifests) -> Iterator[Route
             yield new(ISTIO_VERSION, "VirtualService", workload.namespace, name, spec)
 
 
-def _bound(workload: GatewayWorkload, manifests: Manifests) -> list[str]:
+def _bound(
+    workload: GatewayWorkload, installation: Installation, manifests: Manifests
+) -> list[str]:
     """The Gateways of users that serve all hosts with TLS, where one redirects them there."""
     gateways = [
         (untrusted.reference(gateway), servers_of(gateway))
         for gateway in manifests.get(ISTIO_GATEWAY, ())
-        if not is_ours(gateway) and workload.is_selected_by(selector_of(gateway))
+        if not is_ours(gateway) and workload in installation.selected(selector_of(gateway))
     ]
     if not any(server.redirects and _serves_all(server) for _, ss in gateways for server in ss):
         return []

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
-from acmeistio.model import Declaration, Installation
+from acmeistio.model import Declaration, Installation, ObjectRef
 from acmeistio.names import DnsName
 from acmeistio.reasons import Defect
 
@@ -31,11 +32,24 @@ class Surroundings:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """A host that an object routes or serves with TLS, whether or not it asks for a certificate."""
+
+    host: str
+    ref: ObjectRef
+    created_at: datetime
+    routes: bool
+    serves: bool
+    asks: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
-    """What one object declares, and what is wrong with it."""
+    """What one object declares, and what is wrong with it; `claims` for what several share."""
 
     declarations: tuple[Declaration, ...] = ()
     defects: tuple[Defect, ...] = ()
+    claims: tuple[Claim, ...] = ()
 
 
 def joined(*parts: Found) -> Found:
@@ -65,5 +79,5 @@ class Source(Protocol):
     ) -> Found:
         """What such an object declares; called again only when one of the arguments is another."""
 
-    def together(self, manifests: Manifests, surroundings: Surroundings, /) -> tuple[Defect, ...]:
+    def together(self, claims: Iterable[Claim], /) -> tuple[Defect, ...]:
         """What is wrong with several objects together, none of which is wrong by itself."""

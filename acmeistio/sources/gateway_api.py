@@ -21,7 +21,7 @@ from acmeistio.model import (
 )
 from acmeistio.names import DnsName
 from acmeistio.reasons import Defect, Reason, defect
-from acmeistio.sources import Found, Manifest, Manifests, Surroundings, joined, untrusted
+from acmeistio.sources import Claim, Found, Manifest, Manifests, Surroundings, joined, untrusted
 from acmeistio.sources.addresses import (
     HTTP_PORT,
     class_of,
@@ -108,7 +108,7 @@ def subjects(manifests: Manifests) -> Iterable[tuple[Manifest, tuple[Manifest, .
             yield manifest, (*above, *routes.get(ref, ()), *granted)
 
 
-def together(_manifests: Manifests, _surroundings: Surroundings) -> tuple[Defect, ...]:
+def together(_claims: Iterable[Claim]) -> tuple[Defect, ...]:
     """See Source.together."""
     return ()
 

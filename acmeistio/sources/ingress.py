@@ -6,8 +6,8 @@ Owns which Ingresses Istio processes and which names and Secrets they ask for
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from acmeistio.model import (
@@ -18,7 +18,7 @@ from acmeistio.model import (
 )
 from acmeistio.names import DnsName
 from acmeistio.reasons import Defect, Reason, defect
-from acmeistio.sources import Found, Manifest, Manifests, Surroundings, joined, untrusted
+from acmeistio.sources import Claim, Found, Manifest, Manifests, Surroundings, joined, untrusted
 from acmeistio.sources.annotations import Wish, asks, parse_names, read_wish
 from acmeistio.sources.permission import Asked, declared
 
@@ -45,67 +45,59 @@ def subjects(manifests: Manifests) -> Iterable[tuple[Manifest, tuple[Manifest, .
     return ((manifest, ()) for manifest in manifests["Ingress"])
 
 
-def together(manifests: Manifests, surroundings: Surroundings) -> tuple[Defect, ...]:
+def together(claims: Iterable[Claim]) -> tuple[Defect, ...]:
     """See Source.together: hosts that Istio routes by one Ingress and serves by another.
 
     It binds the rules of a host to the Gateway of the oldest Ingress that has it, and opens port
     443 for it by the first, by name, with such a `tls` entry; where they differ, HTTPS is 404
     (istio/istio pilot/pkg/config/kube/ingress, issue 24385).
     """
-    routing, serving = _claims(manifests["Ingress"], surroundings)
+    by_host: dict[str, list[Claim]] = {}
+    for claim in claims:
+        by_host.setdefault(claim.host, []).append(claim)
     return tuple(
-        defect(
-            Reason.DuplicateTLSHost,
-            ref,
-            host=host,
-            serves=_served_by(servers),
-            routes=_routed_by(routing[host]),
-        )
-        for host, servers in serving.items()
-        if host in routing and _served_by(servers) != _routed_by(routing[host])
-        for ref in sorted({*servers, *routing[host]})
-        if asks(
-            untrusted.annotations_of({**servers, **routing[host]}[ref]), surroundings.installation
-        )
+        found for rivals in by_host.values() if len(rivals) > 1 for found in _at_odds(rivals)
     )
 
 
-_Claims = dict[str, dict[ObjectRef, Manifest]]
-"""Host → the Ingresses that have it."""
+def _at_odds(rivals: list[Claim]) -> Iterator[Defect]:
+    routing = [claim for claim in rivals if claim.routes]
+    serving = [claim for claim in rivals if claim.serves]
+    if not routing or not serving:
+        return
+    routes = min(routing, key=lambda claim: (claim.created_at, claim.ref.name, claim.ref.namespace))
+    serves = min(serving, key=lambda c: (f"{c.ref.name}{GATEWAY_SUFFIX}", c.ref.namespace))
+    if routes.ref != serves.ref:
+        facts = {"host": routes.host, "serves": serves.ref, "routes": routes.ref}
+        for claim in sorted(rivals, key=lambda claim: claim.ref):
+            if claim.asks:
+                yield defect(Reason.DuplicateTLSHost, claim.ref, **facts)
 
 
-def _claims(ingresses: Iterable[Manifest], surroundings: Surroundings) -> tuple[_Claims, _Claims]:
-    """The hosts of rules, and those of `tls` entries, of all Ingresses that Istio processes."""
-    routing: _Claims = {}
-    serving: _Claims = {}
-    for ingress in ingresses:
-        installation, classes = surroundings.installation, surroundings.ingress_classes
-        if untrusted.created_at(ingress) and not not_processed_because(
-            ingress, classes, installation
-        ):
-            ref = untrusted.reference(ingress)
-            for host in _rule_hosts(ingress):
-                routing.setdefault(host, {})[ref] = ingress
-            for host in (h for e in _entries(ingress) if e.secret_name for h in e.hosts):
-                serving.setdefault(host, {})[ref] = ingress
-    return routing, serving
-
-
-def _routed_by(ingresses: Mapping[ObjectRef, Manifest]) -> ObjectRef:
-    return min(
-        ingresses,
-        key=lambda ref: (untrusted.created_at(ingresses[ref]), ref.name, ref.namespace),
+def _claims(ingress: Mapping[str, Any], surroundings: Surroundings) -> tuple[Claim, ...]:
+    """The hosts of an Ingress that Istio processes; of a file's age nothing is known."""
+    created_at, classes = untrusted.created_at(ingress), surroundings.ingress_classes
+    if not created_at or not_processed_because(ingress, classes, surroundings.installation):
+        return ()
+    ref = untrusted.reference(ingress)
+    wants = asks(untrusted.annotations_of(ingress), surroundings.installation)
+    routed = frozenset(_rule_hosts(ingress))
+    served = frozenset(h for e in _entries(ingress) if e.secret_name for h in e.hosts)
+    return tuple(
+        Claim(host, ref, created_at, host in routed, host in served, wants)
+        for host in sorted(routed | served)
     )
-
-
-def _served_by(ingresses: Iterable[ObjectRef]) -> ObjectRef:
-    return min(ingresses, key=lambda ref: (f"{ref.name}{GATEWAY_SUFFIX}", ref.namespace))
 
 
 def declarations(
     ingress: Mapping[str, Any], _related: tuple[Manifest, ...], surroundings: Surroundings
 ) -> Found:
-    """What an Ingress declares."""
+    """What an Ingress declares, and which hosts it has a part in."""
+    found = _declared(ingress, surroundings)
+    return replace(found, claims=_claims(ingress, surroundings))
+
+
+def _declared(ingress: Mapping[str, Any], surroundings: Surroundings) -> Found:
     installation = surroundings.installation
     ref = untrusted.reference(ingress)
     wish, defects = read_wish(ref, untrusted.annotations_of(ingress), installation)

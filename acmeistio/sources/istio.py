@@ -20,7 +20,7 @@ from acmeistio.model import (
 )
 from acmeistio.names import DnsName, is_wildcard_host
 from acmeistio.reasons import Defect, Reason, defect
-from acmeistio.sources import Found, Manifest, Manifests, Surroundings, joined, untrusted
+from acmeistio.sources import Claim, Found, Manifest, Manifests, Surroundings, joined, untrusted
 from acmeistio.sources.annotations import Wish, asks, parse_names, read_wish, refuses
 from acmeistio.sources.pairs import key_types
 from acmeistio.sources.permission import Asked, declared
@@ -61,7 +61,7 @@ def subjects(manifests: Manifests) -> Iterator[tuple[Manifest, tuple[Manifest, .
         yield gateway, tuple(bound.get(ref, ()))
 
 
-def together(_manifests: Manifests, _surroundings: Surroundings) -> tuple[Defect, ...]:
+def together(_claims: Iterable[Claim]) -> tuple[Defect, ...]:
     """See Source.together: nothing."""
     return ()
 

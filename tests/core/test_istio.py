@@ -153,6 +153,29 @@ def test_the_secret_lies_with_the_selected_pods(
     assert len(hosts) == len(targets)
 
 
+@pytest.mark.parametrize(
+    ("selector", "targets"),
+    [
+        ({"istio": "ingressgateway", "app": "istio-ingressgateway"}, ["istio-system/web"]),
+        ({"istio": "edge", "tier": "inside"}, ["inside/web"]),
+        ({"istio": "edge", "tier": "outside"}, ["edge/web"]),
+        ({"istio": "edge", "zone": "a"}, ["edge/web", "inside/web"]),
+        ({"app": "istio-ingressgateway"}, []),
+        ({"istio": "egressgateway", "app": "istio-ingressgateway"}, []),
+    ],
+)
+def test_pods_have_labels_that_nobody_told_of(
+    selector: Mapping[str, str], targets: list[str]
+) -> None:
+    """Istio's charts give two; who is told of one takes a selector with both, but no other."""
+    inside = GatewayWorkload("inside", {"istio": "edge", "tier": "inside"}, "inside")
+    installation = replace(INSTALLATION, gateways=(*INSTALLATION.gateways, EDGE, inside))
+    found = read(
+        gateway(server("a.example.com"), selector=selector), surroundings=Surroundings(installation)
+    )
+    assert sorted(asked(found)) == targets
+
+
 def test_pods_that_nobody_knows_are_told() -> None:
     """An egress gateway, or one that is missing in the settings; nothing is written anywhere."""
     found = read(gateway(server("a.example.com"), selector={"istio": "egressgateway"}))
