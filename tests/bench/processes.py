@@ -78,6 +78,14 @@ def memory_of(pid: int) -> Memory:
     return Memory(resident / KIB_IN_MIB, peak / KIB_IN_MIB)
 
 
+def cpu_seconds_of(pid: int) -> float:
+    """The CPU time that a process has taken since its start, of all its threads."""
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    # The name in parentheses may hold blanks; utime and stime are fields 14 and 15 of all.
+    user, system = stat.rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / TICKS
+
+
 class Acmeistio:
     """One acmeistio process, from `with` to its end; `place` are the settings of where it works.
 
@@ -141,17 +149,11 @@ class Acmeistio:
 
     def sample(self, end: float) -> Sample:
         """The run, with the clock stopped at `end` (epoch); of CPU all until now."""
-        return Sample(end - self._started, end - self._ready, self._cpu_seconds())
+        return Sample(end - self._started, end - self._ready, cpu_seconds_of(self._child.pid))
 
     def memory(self) -> Memory:
         """What it has resident now, and the most that it ever had."""
         return memory_of(self._child.pid)
-
-    def _cpu_seconds(self) -> float:
-        stat = Path(f"/proc/{self._child.pid}/stat").read_text()
-        # The name in parentheses may hold blanks; utime and stime are fields 14 and 15 of all.
-        user, system = stat.rpartition(")")[2].split()[11:13]
-        return (int(user) + int(system)) / TICKS
 
     def _new_events(self) -> Iterator[Event]:
         """Whole lines of JSON that came since the last time; standard error's lines are not."""

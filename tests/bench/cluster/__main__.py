@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.cases import HELD
-from tests.bench.cluster import gateway_cost, many, served
+from tests.bench.cluster import declared, gateway_cost, many, served
+from tests.bench.cluster.declared import Declared
 from tests.bench.cluster.gateway_cost import GatewayCost, Latency
 from tests.bench.cluster.many import Many
 from tests.bench.cluster.served import Served
 
-PARTS = ("served", "many", "gateway-cost")
+PARTS = ("served", "many", "declared", "gateway-cost")
 
 
 def main() -> int:
@@ -38,6 +39,11 @@ def main() -> int:
         if "many" in options.parts:
             rest = options.rest_seconds
             found["many"] = many.measure(folder / "many", HELD, rest, _tell("many"))
+        if "declared" in options.parts:
+            rounds, rest = options.rounds or 10, options.rest_seconds
+            found["declared"] = declared.measure(
+                folder / "declared", rounds, rest, _tell("declared")
+            )
         if "gateway-cost" in options.parts:
             rounds = options.rounds or 3
             found["gateway-cost"] = gateway_cost.measure(
@@ -63,9 +69,14 @@ def _options() -> argparse.Namespace:
         choices=PARTS,
         default=PARTS,
         help="served: apply to gateway; many: 200 certificates, memory, requests; "
-        "gateway-cost: other requests with and without our routes [all]",
+        "declared: a change, a start, memory and requests where 2,620 objects are declared, of "
+        "which 50 ask; gateway-cost: other requests with and without our routes [all]",
     )
-    parser.add_argument("--rounds", type=int, help="hosts of served [10], series of the cost [3]")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        help="hosts of served [10], changes of declared [10], series of the cost [3]",
+    )
     parser.add_argument(
         "--rest-seconds",
         type=float,
@@ -112,6 +123,26 @@ def _many(found: Many) -> str:
     )
 
 
+def _declared(found: Declared) -> str:
+    starts = [start.seconds for start in found.starts]
+    cpu_of_start = statistics.median(start.cpu_seconds for start in found.starts)
+    burst = found.burst
+    return (
+        f"{found.objects} objects declared in an API server, of which {found.asking} ask\n"
+        f"  one annotation changed → planned: {len(found.changes)} changes, "
+        f"median {statistics.median(found.changes):.2f} s, max {max(found.changes):.2f} s; "
+        f"CPU {found.cpu_per_change:.3f} s each\n"
+        f"  {burst.changes} objects changed in {burst.seconds_changing:.2f} s → planned "
+        f"{burst.seconds_after:.2f} s after the last; CPU {burst.cpu_seconds:.2f} s\n"
+        f"  process start → first look: {len(starts)} starts, "
+        f"median {statistics.median(starts):.2f} s, max {max(starts):.2f} s; "
+        f"CPU {cpu_of_start:.2f} s\n"
+        f"  resident {found.memory.resident:.1f} MiB, peak {found.memory.peak:.1f}\n"
+        f"  at rest {found.requests_per_minute_at_rest:.1f} requests to the API server and "
+        f"{found.cpu_per_minute_at_rest:.2f} s of CPU a minute"
+    )
+
+
 def _gateway_cost(found: GatewayCost) -> str:
     return (
         f"other requests through the gateway, {gateway_cost.REQUESTS} on one connection\n"
@@ -127,7 +158,12 @@ def _latency(found: Latency) -> str:
     )
 
 
-_SHOWN: dict[str, Any] = {"served": _served, "many": _many, "gateway-cost": _gateway_cost}
+_SHOWN: dict[str, Any] = {
+    "served": _served,
+    "many": _many,
+    "declared": _declared,
+    "gateway-cost": _gateway_cost,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

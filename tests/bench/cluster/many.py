@@ -1,12 +1,14 @@
 """Many certificates with their Secrets in an API server, beside the bare client, which has none.
 
-The Secrets lie in a gateway namespace of their own, in which every name is granted. The CA asks
-acmeistio directly, as it does in the bench without a cluster: what is compared is the program.
+The Secrets lie in a gateway namespace of their own, in which every name is granted. Istio's kinds
+are there, Istio is not: the CA asks acmeistio directly, as it does in the bench without a cluster.
+What is compared is the program.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from tests.bench.cases import Case, Memory, Sample
 from tests.bench.processes import Acmeistio, run_bare
 from tests.bench.runs import SETTLE_SECONDS, fresh_ca, last_of
 from tests.bench.stored import check_pair, ingress, secret_name
+from tests.cluster import seed
 from tests.cluster.api import objects_of
 from tests.cluster.bed import INSTALL, NAMESPACE, USER
 from tests.cluster.control_plane import ControlPlane
@@ -64,13 +67,16 @@ def measure(folder: Path, case: Case, rest_seconds: float, tell: Callable[[str],
     with fresh_ca(case) as ca:
         bare = run_bare(ca, case)
     tell(f"bare: {bare.seconds_from_ready:.2f} s")
-    with ControlPlane(folder) as plane, fresh_ca(case) as ca:
+    with ControlPlane(folder, seed=seed.FOLDER) as plane, fresh_ca(case) as ca:
         _furnish(plane, case)
         place = {
             "kubeconfig": str(plane.kubeconfig(plane.token_of(NAMESPACE, "acmeistio"))),
             "issuer": "letsencrypt-staging",
-            "gateway-namespace": EDGE,
+            "gateways": json.dumps([{"namespace": EDGE}]),
             "secrets-granted": "*",
+            # There is no gateway: nothing is to be routed, and nobody can be asked.
+            "routing": "off",
+            "probe": "off",
         }
         with Acmeistio(ca, place, folder / "acmeistio.log") as process:
             issued = process.wait_for(
