@@ -12,6 +12,7 @@ import pytest
 from acmeistio.errors import Forbidden, Transient
 from acmeistio.kube import follower as follower_module
 from acmeistio.kube import following
+from acmeistio.kube import groups as groups_module
 from acmeistio.kube.follower import Follower, Selection
 from acmeistio.kube.groups import Groups
 from acmeistio.kube.refusals import Missing
@@ -299,33 +300,36 @@ async def test_the_token_is_never_told(caplog: pytest.LogCaptureFixture) -> None
 
 SERVICES = Selection(RESOURCES["VirtualService"])
 UNSERVED = status(404, "page not found")
+GROUP = status(200, "{}")
 
 
 @pytest.fixture
 def soon_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """An absent kind is asked for again at once, a loss shown at once."""
     monkeypatch.setattr(following, "FIRST_ABSENT_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(groups_module, "REMEMBERED_SECONDS", 0.0)
     monkeypatch.setattr(following, "FIRST_REFUSED_WAIT_SECONDS", 0.01)
     monkeypatch.setattr(following, "LOSS_SHOWN_SECONDS", 0.0)
 
 
 def versions_of(followed: Followed) -> list[str]:
-    """The version of the kind in each request."""
-    return [request.path.split("/")[3] for request in followed.server.asked]
+    """The version of the kind in each request; "" where only its group was asked for."""
+    return [([*request.path.split("/"), ""])[3] for request in followed.server.asked]
 
 
 @pytest.mark.usefixtures("soon_asked")
 async def test_an_absent_kind_is_known_and_asked_for_again() -> None:
-    """In all its versions, whichever comes; that it is there is no news before it has objects."""
-    absent = [UNSERVED] * 3
-    answers = *absent, *absent, UNSERVED, page(A), watch(bookmark(12)), watch(then="hang")
+    """Its group, and once that is there the kind in all its versions."""
+    absent, no_group = [UNSERVED] * 3, [UNSERVED] * 3
+    here = [GROUP, UNSERVED, GROUP, page(A), watch(bookmark(12)), watch(then="hang")]
+    answers = *absent, *no_group, *here
     async with followed(*answers, selection=SERVICES) as it:
         await it.follower.tried()
         assert (it.follower.is_known, it.follower.trouble, it.names) == (True, None, set())
         await it.until("a")
-        await it.server.until_asked(10)
+        await it.server.until_asked(12)
         every = ["v1", "v1beta1", "v1alpha3"]
-        assert versions_of(it) == [*every, *every, "v1", *["v1beta1"] * 3]
+        assert versions_of(it) == [*every, "", "", "", "", "v1", "", *["v1beta1"] * 3]
         assert len(it.news) == 1
 
 
@@ -365,9 +369,24 @@ async def test_a_kind_that_every_api_server_has_is_never_absent() -> None:
 async def test_kinds_that_come_and_go_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     """Not that one is absent from the start."""
     caplog.set_level("INFO", logger=follower_module.__name__)
-    absent = [UNSERVED] * 3
-    answers = *absent, *absent, page(), watch(bookmark(12)), *absent, *absent, page()
+    absent, here = [UNSERVED] * 3, [GROUP, page()]
+    answers = *absent, *absent, *here, watch(bookmark(12)), *absent, *absent, *here
     async with followed(*answers, watch(then="hang"), selection=SERVICES) as it:
-        await it.server.until_asked(16)
+        await it.server.until_asked(18)
         said = [record.message for record in caplog.records]
         assert [message.rpartition(" ")[2] for message in said] == ["here", "gone", "here"]
+
+
+async def test_one_asks_for_all_kinds_of_a_group() -> None:
+    """At about the same time; a cluster without it is not asked for each of them for ever."""
+    async with scripted(UNSERVED, GROUP) as server:
+        client = await server.client()
+        groups = Groups(client)
+        asking = (groups.is_missing("gateway.networking.k8s.io") for _ in range(8))
+        assert await asyncio.gather(*asking) == [True] * 8
+        assert not await groups.is_missing("networking.istio.io")
+        assert [request.path for request in server.asked] == [
+            "/apis/gateway.networking.k8s.io",
+            "/apis/networking.istio.io",
+        ]
+        await client.close()
