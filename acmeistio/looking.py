@@ -95,7 +95,7 @@ class Looking:
         manifests = {kind: listing.manifests for kind, listing in listings.items()}
         installation, mesh_defects = await self._in_mesh()
         domains_of, namespace_defects = permission.domains_of(manifests[NAMESPACE])
-        controllers = _controllers(manifests[INGRESS_CLASS])
+        controllers = ingress.controllers_of(manifests[INGRESS_CLASS])
         found = self._read(manifests, Surroundings(installation, controllers, domains_of))
         troubles = [
             Defect(trouble.subject, trouble.code, trouble.facts)
@@ -238,13 +238,3 @@ def _mesh_of(config_map: Manifest) -> Mapping[str, Any]:
     """The mesh configuration in Istio's ConfigMap. Raises YAMLError."""
     text = untrusted.text(untrusted.mapping(config_map, "data").get("mesh"))
     return untrusted.mapping(yaml.safe_load(text))
-
-
-def _controllers(classes: Iterable[Manifest]) -> dict[str, str]:
-    """Which controller each IngressClass belongs to."""
-    return {
-        untrusted.reference(manifest).name: untrusted.text(
-            untrusted.mapping(manifest, "spec").get("controller")
-        )
-        for manifest in classes
-    }

@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from acmeistio.model import ISTIO_GATEWAY, K8S_GATEWAY, GatewayWorkload, Installation, Routing
+from acmeistio.model import (
+    ISTIO_GATEWAY,
+    K8S_GATEWAY,
+    GatewayWorkload,
+    Installation,
+    ObjectRef,
+    Routing,
+)
 from acmeistio.names import DnsName, host_matches
 from acmeistio.routes import (
     GATEWAY_API_VERSION,
@@ -30,7 +37,10 @@ from acmeistio.routes import (
 )
 from acmeistio.routes.permanent import base_name
 from acmeistio.sources import untrusted
-from acmeistio.sources.ingress import GATEWAY_SUFFIX
+from acmeistio.sources.addresses import class_of
+from acmeistio.sources.annotations import asks
+from acmeistio.sources.ingress import GATEWAY_SUFFIX, controllers_of, not_processed_because
+from acmeistio.sources.listeners import LISTENER_SET, attachments_of, parent_of
 from acmeistio.sources.servers import gateways_of, hosts_of, selector_of
 
 
@@ -82,7 +92,10 @@ def _of_ingresses(
     """On our own Gateway, for port 80, and on the one that istiod makes of the Ingress."""
     if workload not in installation.selected(installation.ingress_selector):
         return
+    classes = controllers_of(manifests.get("IngressClass", ()))
     for ingress in manifests.get("Ingress", ()):
+        if not_processed_because(ingress, classes, installation):
+            continue
         ref = untrusted.reference(ingress)
         rules = untrusted.sequence(untrusted.mapping(ingress, "spec").get("rules"))
         hosts = [untrusted.text(untrusted.mapping(rule).get("host")) or "*" for rule in rules]
@@ -116,29 +129,39 @@ def _of_virtual_services(
     installation: Installation, manifests: Manifests, wanted: _Wanted
 ) -> Iterator[Route]:
     """Beside each, in its namespace: so it is admitted where `namespace/host` admits only that."""
-    selectors = {
-        untrusted.reference(gateway): selector_of(gateway)
-        for gateway in manifests.get(ISTIO_GATEWAY, ())
-    }
+    mirrored = _mirrored_gateways(installation, manifests)
     for virtual_service in manifests.get("VirtualService", ()):
         ref, hosts = untrusted.reference(virtual_service), hosts_of(virtual_service)
         if is_ours(virtual_service) or not wanted.has_any(hosts) or not _http(virtual_service):
             continue
-        bound = [gateway for gateway in gateways_of(virtual_service) if gateway in selectors]
-        workloads = {
-            workload.namespace
-            for gateway in bound
-            for workload in installation.selected(selectors[gateway])
-            if workload.routing is Routing.MIRROR
-            and _is_exported(virtual_service, workload.namespace)
+        seen = {
+            gateway: [ns for ns in mirrored[gateway] if _is_exported(virtual_service, ns)]
+            for gateway in gateways_of(virtual_service)
+            if gateway in mirrored
         }
-        if workloads:
-            gateways = [f"{gateway.namespace}/{gateway.name}" for gateway in bound]
+        gateways = [f"{ref.namespace}/{ref.name}" for ref, namespaces in seen.items() if namespaces]
+        if gateways:
+            export_to = sorted({ns for namespaces in seen.values() for ns in namespaces})
             name = derived_name("virtualservice", ref.name)
             mirror = _virtual_service(
-                ref.namespace, name, list(hosts), gateways, sorted(workloads), installation
+                ref.namespace, name, list(hosts), gateways, export_to, installation
             )
             yield _owned(mirror, virtual_service)
+
+
+def _mirrored_gateways(
+    installation: Installation, manifests: Manifests
+) -> dict[ObjectRef, list[str]]:
+    """The Gateways of pods that want mirrors, each with the namespaces of these pods."""
+    found = {
+        untrusted.reference(gateway): [
+            workload.namespace
+            for workload in installation.selected(selector_of(gateway))
+            if workload.routing is Routing.MIRROR
+        ]
+        for gateway in manifests.get(ISTIO_GATEWAY, ())
+    }
+    return {ref: namespaces for ref, namespaces in found.items() if namespaces}
 
 
 def _http(virtual_service: Mapping[str, Any]) -> bool:
@@ -183,25 +206,44 @@ def _of_http_routes(
     installation: Installation, manifests: Manifests, wanted: _Wanted
 ) -> Iterator[Route]:
     """Beside each, with the same parents; and a grant for each namespace to reach acmeistio."""
-    gateways = {untrusted.reference(gateway) for gateway in manifests.get(K8S_GATEWAY, ())}
+    parents = _istio_parents(installation, manifests)
     namespaces: set[str] = set()
     for route in manifests.get("HTTPRoute", ()):
         spec, ref = untrusted.mapping(route, "spec"), untrusted.reference(route)
         hosts = untrusted.texts(spec.get("hostnames"))
-        parents = [p for p in untrusted.sequence(spec.get("parentRefs")) if _is_gateway(p)]
-        if is_ours(route) or not parents or not gateways or not wanted.has_any(hosts or ("*",)):
+        if is_ours(route) or not wanted.has_any(hosts or ("*",)):
+            continue
+        above = [p for p in untrusted.sequence(spec.get("parentRefs")) if _is_of(p, ref, parents)]
+        if not above:
             continue
         namespaces.add(ref.namespace)
         mirror = _http_route(ref.namespace, derived_name("httproute", ref.name), installation)
-        mirror["spec"] |= {"parentRefs": parents, **({"hostnames": [*hosts]} if hosts else {})}
+        mirror["spec"] |= {"parentRefs": above, **({"hostnames": [*hosts]} if hosts else {})}
         yield _owned(mirror, route)
     for namespace in sorted(namespaces - {installation.namespace}):
         yield _grant(namespace, installation)
 
 
-def _is_gateway(parent: object) -> bool:
-    kind = untrusted.text(untrusted.mapping(parent).get("kind")) or "Gateway"
-    return isinstance(parent, dict) and kind in ("Gateway", "ListenerSet")
+def _istio_parents(installation: Installation, manifests: Manifests) -> frozenset[ObjectRef]:
+    """The Gateways of Istio's class, or that ask for certificates, and their ListenerSets.
+
+    In a cluster there may be others, of other controllers, which nobody asked acmeistio to serve.
+    """
+    gateways = frozenset(
+        untrusted.reference(gateway)
+        for gateway in manifests.get(K8S_GATEWAY, ())
+        if class_of(gateway) == installation.gateway_class
+        or asks(untrusted.annotations_of(gateway), installation)
+    )
+    sets = manifests.get(LISTENER_SET, ())
+    return gateways | {untrusted.reference(s) for s in sets if parent_of(s) in gateways}
+
+
+def _is_of(parent: object, route: ObjectRef, parents: frozenset[ObjectRef]) -> bool:
+    """Whether a parentRef of a route is one of these; those to Services are none."""
+    metadata = {"namespace": route.namespace, "name": route.name}
+    alone = {"kind": route.kind, "metadata": metadata, "spec": {"parentRefs": [parent]}}
+    return any(attachment.parent in parents for attachment in attachments_of(alone))
 
 
 def _http_route(namespace: str, name: str, installation: Installation) -> Route:

@@ -125,6 +125,16 @@ def unknown_gateway(ref: ObjectRef, installation: Installation) -> Defect:
     return defect(Reason.GatewayUnknown, ref, selector=selector)
 
 
+def controllers_of(classes: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Which controller each IngressClass belongs to, by its name."""
+    return {
+        untrusted.reference(manifest).name: untrusted.text(
+            untrusted.mapping(manifest, "spec").get("controller")
+        )
+        for manifest in classes
+    }
+
+
 def not_processed_because(
     ingress: Mapping[str, Any], ingress_classes: Mapping[str, str], installation: Installation
 ) -> str | None:

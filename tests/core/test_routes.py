@@ -62,7 +62,11 @@ def ingress(*hosts: str, name: str = "web", namespace: str = "shop") -> dict[str
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "Ingress",
-        "metadata": {"namespace": namespace, "name": name},
+        "metadata": {
+            "namespace": namespace,
+            "name": name,
+            "annotations": {"kubernetes.io/ingress.class": "istio"},
+        },
         "spec": {"rules": rules},
     }
 
@@ -87,7 +91,7 @@ K8S = {
     "apiVersion": "gateway.networking.k8s.io/v1",
     "kind": "Gateway",
     "metadata": {"namespace": "shop", "name": "web"},
-    "spec": {},
+    "spec": {"gatewayClassName": "istio"},
 }
 
 # ── permanent ─────────────────────────────────────────────────────────────────────────────────
@@ -235,6 +239,13 @@ def test_the_mirror_of_an_ingress() -> None:
     }
 
 
+def test_what_istio_does_not_process_has_none() -> None:
+    """It has no virtual host for it, and ours would be one: other paths of the host would go."""
+    other = ingress("www.example.com")
+    other["metadata"]["annotations"] = {"kubernetes.io/ingress.class": "nginx"}
+    assert mirrors(other) == []
+
+
 def test_a_long_name_can_be_bound_to_by_nobody() -> None:
     """Istio refuses names of more than 63 letters in `gateways`; port 80 is still served."""
     [mirror] = mirrors(ingress("www.example.com", name="w" * 40))
@@ -296,6 +307,14 @@ def test_egress_has_no_mirror() -> None:
     assert mirrors(egress, served(virtual_service("www.example.com"))) == []
 
 
+def test_a_mirror_leaves_egress_alone_that_the_original_is_bound_to() -> None:
+    """Both gateways may be in one namespace, to which it is exported."""
+    both = served(virtual_service("www.example.com", gateways=("web", "out")))
+    egress = gateway(server("*.example.com"), selector={"istio": "egressgateway"}, name="out")
+    [mirror] = mirrors(gateway(server("*.example.com")), egress, both)
+    assert mirror["spec"]["gateways"] == ["shop/web"]
+
+
 @pytest.mark.parametrize("hosts", [(), ("www.example.com",), ("*.example.com",)])
 def test_the_mirror_of_an_http_route(hosts: tuple[str, ...]) -> None:
     """The same parents and hostnames exactly, none included; and leave to reach acmeistio."""
@@ -315,6 +334,31 @@ def test_routes_between_services_have_none() -> None:
     """The mesh's own traffic is nobody's business."""
     inside = http_route("www.example.com", parents=[{"kind": "Service", "name": "a", "group": ""}])
     assert mirrors(K8S, inside) == []
+
+
+def test_gateways_of_other_controllers_have_none() -> None:
+    """Unless they ask for a certificate themselves: nobody else asked acmeistio to serve them."""
+    other = {**K8S, "spec": {"gatewayClassName": "nginx"}}
+    assert mirrors(other, http_route("www.example.com")) == []
+    notes = {"annotations": {"acmeistio.io/tls": "true"}}
+    asking = {**other, "metadata": {**K8S["metadata"], **notes}}
+    assert len(mirrors(asking, http_route("www.example.com"))) == 2
+
+
+def test_routes_of_a_listener_set_have_one() -> None:
+    """It is part of its Gateway."""
+    parent = {"kind": "ListenerSet", "group": "gateway.networking.k8s.io", "name": "team"}
+    listener_set = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "ListenerSet",
+        "metadata": {"namespace": "shop", "name": "team"},
+        "spec": {"parentRef": {"name": "web"}},
+    }
+    of_services = {"kind": "Service", "group": "", "name": "a"}
+    route = http_route("www.example.com", parents=[parent, of_services])
+    found = mirrors(K8S, listener_set, route)
+    [mirror] = [each for each in found if each["kind"] == "HTTPRoute"]
+    assert mirror["spec"]["parentRefs"] == [parent]
 
 
 # ── changes ───────────────────────────────────────────────────────────────────────────────────
