@@ -17,6 +17,7 @@ import yaml
 from acmeistio import routes
 from acmeistio.errors import Forbidden, Permanent
 from acmeistio.model import Declaration, Installation, ObjectRef
+from acmeistio.names import DnsName
 from acmeistio.ports import Listing, Manifest, Objects
 from acmeistio.reasons import Defect, Reason, defect
 from acmeistio.sources import (
@@ -27,6 +28,7 @@ from acmeistio.sources import (
     ingress,
     istio,
     joined,
+    listeners,
     mesh,
     permission,
     untrusted,
@@ -55,13 +57,15 @@ _NOTHING = object()
 class Seen:
     """What one look at all objects has seen; `unknown` are kinds that could not be read.
 
-    `installation` is with what the mesh says. `manifests` are all objects by kind; the same tuple
-    as at the last look where nothing of the kind has changed.
+    `doubtful` are those whose objects may declare more than is known: they, or what they depend
+    on, could not be read in this life. `installation` is with what the mesh says. `manifests` are
+    all objects by kind; the same tuple as at the last look where nothing of the kind has changed.
     """
 
     declarations: tuple[Declaration, ...]
     defects: frozenset[Defect]
     unknown: frozenset[str]
+    doubtful: frozenset[str]
     installation: Installation
     manifests: Mapping[str, tuple[Manifest, ...]]
 
@@ -84,8 +88,10 @@ class Looking:
         self._installation = installation
         self._failed = failed
         self._listings: dict[str, Listing] = {}
+        self._ever_read: set[str] = set()
         self._read_with: Surroundings | None = None
         self._gone_over: dict[tuple[str, ...], _GoneOver] = {}
+        self._namespaces: _Namespaces | None = None
         self._configured: tuple[Manifest | None, Installation] | None = None
         """The mesh's ConfigMap as it was read last, and the installation with what it says."""
 
@@ -94,9 +100,13 @@ class Looking:
         listings = {kind: await self._listing(kind) for kind in KINDS}
         manifests = {kind: listing.manifests for kind, listing in listings.items()}
         installation, mesh_defects = await self._in_mesh()
-        domains_of, namespace_defects = permission.domains_of(manifests[NAMESPACE])
+        namespaces = self._said_of_namespaces(manifests[NAMESPACE])
         controllers = ingress.controllers_of(manifests[INGRESS_CLASS])
-        found = self._read(manifests, Surroundings(installation, controllers, domains_of))
+        surroundings = Surroundings(
+            installation, controllers, namespaces.domains_of, namespaces.labels_of
+        )
+        doubtful = self._doubtful(listings)
+        found = Found() if NAMESPACE in doubtful else self._read(manifests, surroundings)
         troubles = [
             Defect(trouble.subject, trouble.code, trouble.facts)
             for listing in listings.values()
@@ -104,11 +114,32 @@ class Looking:
         ]
         return Seen(
             declarations=found.declarations,
-            defects=frozenset((*troubles, *mesh_defects, *namespace_defects, *found.defects)),
+            defects=frozenset((*troubles, *mesh_defects, *namespaces.defects, *found.defects)),
             unknown=frozenset(k for k, listing in listings.items() if not listing.complete),
+            doubtful=doubtful,
             installation=installation,
             manifests=manifests,
         )
+
+    def _said_of_namespaces(self, manifests: tuple[Manifest, ...]) -> _Namespaces:
+        """What the Namespaces say; there may be thousands, so it is read only if one changed."""
+        if self._namespaces is None or self._namespaces.manifests is not manifests:
+            allowed, defects = permission.domains_of(manifests)
+            self._namespaces = _Namespaces(
+                manifests, allowed, listeners.labels_of(manifests), defects
+            )
+        return self._namespaces
+
+    def _doubtful(self, listings: Mapping[str, Listing]) -> frozenset[str]:
+        """The kinds of declaring objects of which not all is known; what was read once counts.
+
+        Without the Namespaces nobody knows who may have which domain, so nobody is read.
+        """
+        self._ever_read |= {kind for kind, listing in listings.items() if listing.complete}
+        never = listings.keys() - self._ever_read
+        sources = [s for s in SOURCES if NAMESPACE in never or not never.isdisjoint(s.KINDS)]
+        kinds = {kind for source in sources for kind in source.KINDS}
+        return frozenset(kinds | (never & {NAMESPACE}))
 
     async def _in_mesh(self) -> tuple[Installation, tuple[Defect, ...]]:
         """The installation with what the mesh says; a ConfigMap that is gone or wrong keeps it.
@@ -207,6 +238,16 @@ class Looking:
         if listing.complete or kind not in self._listings:
             self._listings[kind] = listing
         return Listing(self._listings[kind].manifests, listing.complete, listing.troubles)
+
+
+@dataclass(frozen=True, slots=True)
+class _Namespaces:
+    """The Namespaces as they were read last, and what they say."""
+
+    manifests: tuple[Manifest, ...]
+    domains_of: Mapping[str, frozenset[DnsName]]
+    labels_of: Mapping[str, Mapping[str, str]]
+    defects: tuple[Defect, ...]
 
 
 @dataclass(frozen=True, slots=True)

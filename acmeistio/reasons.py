@@ -50,6 +50,11 @@ class Reason(Enum):
         "{annotation} is not an annotation of acmeistio and has no effect",
         "{advice}",
     )
+    AnnotationNotRead = _warning(
+        "it has {annotations}; acmeistio reads its annotations on the Gateway or ListenerSet that "
+        "the route attaches to, not here",
+        "Annotate {parents}, and take them off the route.",
+    )
     NoNames = _error(
         "it asks for a certificate and names no host",
         "Name hosts in the object (Ingress: spec.tls[].hosts or spec.rules[].host; Gateway API: "
@@ -70,6 +75,11 @@ class Reason(Enum):
         "Give Namespace {namespace} the annotation {annotation} with the domains that it may "
         "have, and acmeistio its rights there (deploy/tenant.yaml).",
     )
+    InvalidAllowedDomain = _error(
+        "{domain} in {annotation} is no domain: {why}",
+        "Write domains with commas between them, such as shop.example.com, example.org; until then "
+        "the namespace has only the others.",
+    )
     IPAddressUnsupported = _error(
         "{name} is an IP address, and this installation has certificates for names only",
         "Declare a domain name that resolves to the address.",
@@ -84,9 +94,10 @@ class Reason(Enum):
         "Give some of the names another Secret (acmeistio.io/secret-name).",
     )
     ConflictingDeclaration = _error(
-        "its {parameter} {value} contradicts {other}, which {winner} asks for in the same "
-        "Secret {target}; the names of this object are not added",
-        "Use the same value in both, or another Secret (acmeistio.io/secret-name).",
+        "its {parameter} {value} contradicts {other}, which Secret {target} has by {winner}, the "
+        "first that asked for it; the names of this object are not added",
+        "Leave the parameter out, or say it there, or use another Secret "
+        "(acmeistio.io/secret-name).",
     )
     AmbiguousSecretName = _error(
         "acmeistio.io/domains can't tell which of its Secrets is meant: {secrets}",
@@ -135,6 +146,10 @@ class Reason(Enum):
         "installation knows",
         "Add that gateway to ACMEISTIO_GATEWAYS (namespace, selector, service), or correct the "
         "selector.",
+    )
+    NoGateway = _error(
+        "it names no Gateway, so it is for requests inside the mesh only",
+        "Add spec.gateways with the Gateway through which browsers come, as NAMESPACE/NAME.",
     )
     GatewayMissing = _error(
         "it is to be served through {gateway}, and there is no such Gateway",
@@ -212,6 +227,17 @@ class Reason(Enum):
         "is made for it",
         "Declare the hosts at the Gateway through which browsers come.",
     )
+    GatewayClassNotServed = _error(
+        "its GatewayClass {gateway_class} is served by the controller {controller}, which is not "
+        "Istio's, so no certificate is made for it",
+        "Use a GatewayClass of Istio, or take the annotations of acmeistio away. If Istio serves "
+        "the class under this name, set ACMEISTIO_GATEWAY_CLASS.",
+    )
+    GatewayClassMissing = _error(
+        "there is no GatewayClass {gateway_class}, so nothing serves it and no certificate is made "
+        "for it",
+        "Name a GatewayClass of Istio in gatewayClassName: {classes}.",
+    )
     GatewayAddressUnusable = _error(
         "its address {host} is a Service of namespace {elsewhere}, and Istio serves a Gateway only "
         "by Services of its own namespace {namespace}",
@@ -262,10 +288,13 @@ class Reason(Enum):
     )
     SecretForbidden = _error(
         "the API server keeps the Secret from acmeistio: {why}",
-        "Give acmeistio the rights for {name} in namespace {namespace}: by deploy/tenant.yaml "
-        "where an administrator allowed it domains; for a Secret of a gateway in the Role and the "
-        "policy of deploy/install.yaml (or gateway.yaml), or take it out of "
-        "ACMEISTIO_SECRETS_GRANTED.",
+        "Add {name} to the Role and the policy of acmeistio (deploy/install.yaml; the Role of a "
+        "further gateway is in deploy/gateway.yaml), or take it out of ACMEISTIO_SECRETS_GRANTED.",
+    )
+    TenantSecretForbidden = _error(
+        "the API server keeps the Secret from acmeistio: {why}",
+        "Give acmeistio its rights in this namespace: "
+        "kubectl -n {namespace} apply -f deploy/tenant.yaml",
     )
     # What the gateway answers to acmeistio's own request
     GatewayNotAnswering = _error(

@@ -88,11 +88,11 @@ def _istio(kind: str, plural: str, *, written: bool = False) -> Resource:
     return Resource(kind, f"{group}/v1", plural, written=written, older=older, optional=True)
 
 
-def _gateway_api(kind: str, plural: str, *older: str, written: bool = False) -> Resource:
+def _gateway_api(kind: str, plural: str, *older: str, **others: bool) -> Resource:
     """A kind of the Gateway API."""
     group = "gateway.networking.k8s.io"
     versions = tuple(f"{group}/{version}" for version in older)
-    return Resource(kind, f"{group}/v1", plural, written=written, older=versions, optional=True)
+    return Resource(kind, f"{group}/v1", plural, older=versions, optional=True, **others)
 
 
 RESOURCES = {
@@ -114,6 +114,7 @@ RESOURCES = {
             written=True,
             optional=True,
         ),
+        _gateway_api("GatewayClass", "gatewayclasses", "v1beta1", namespaced=False),
         _gateway_api(K8S_GATEWAY, "gateways", "v1beta1"),
         _gateway_api("HTTPRoute", "httproutes", "v1beta1", written=True),
         _gateway_api("ReferenceGrant", "referencegrants", "v1beta1"),

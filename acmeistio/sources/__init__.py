@@ -23,12 +23,14 @@ class Surroundings:
     """What every source must know beside the object that it reads.
 
     `ingress_classes`: name of each IngressClass → its controller. `domains_of`: the domains that
-    an administrator allowed, for each namespace that has the annotation.
+    an administrator allowed, for each namespace that has the annotation. `labels_of`: the labels
+    of each namespace that has others than the one with its name.
     """
 
     installation: Installation
     ingress_classes: Mapping[str, str] = field(default_factory=dict)
     domains_of: Mapping[str, frozenset[DnsName]] = field(default_factory=dict)
+    labels_of: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,15 @@
 """Where the pods of a Gateway of the Gateway API answer from inside the cluster.
 
 Owns which Services are a Gateway's: those that it names, else the one that Istio makes for it
-(istio/istio pilot/pkg/config/kube/gateway and gatewaycommon).
+(istio/istio pilot/pkg/config/kube/gateway and gatewaycommon). Whoever may write a Gateway may write
+any text there, so nothing is an address but a Service of the Gateway's own namespace.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from acmeistio.model import GatewayAddress, GatewayWorkload, Installation
 from acmeistio.sources import Manifest, untrusted
@@ -18,6 +21,8 @@ CLASSES_WITHOUT_SUFFIX = ("istio-agentgateway",)
 """Their Services have the Gateway's own name (gatewaycommon, DisableNameSuffix)."""
 
 HTTP_PORT, HTTPS_PORT = 80, 443
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 def reached_at(
@@ -43,16 +48,14 @@ def workloads_of(
 ) -> list[tuple[str, GatewayWorkload | None]]:
     """The Services of a Gateway by their hosts, with the pods that the installation knows.
 
-    Addresses of the type Hostname name Services that somebody made; without any, Istio makes one
-    (conversion.go: extractGatewayServices), whatever IP addresses it shall have.
+    None where it has no Service that can be: then nobody knows where it answers.
     """
-    ref, spec = untrusted.reference(gateway), untrusted.mapping(gateway, "spec")
-    addresses = map(untrusted.mapping, untrusted.sequence(spec.get("addresses")))
-    named = [untrusted.text(a.get("value")) for a in addresses if a.get("type") == "Hostname"]
-    if not any(named):
-        return [(installation.service_host(ref.namespace, _service_of(gateway)), None)]
-    hosts = (_full(host, ref.namespace, installation) for host in named if host)
-    return [(host, _workload_at(host, installation)) for host in dict.fromkeys(hosts)]
+    own = untrusted.reference(gateway).namespace
+    services = (s for s in _services_of(gateway, installation) if s.namespace == own)
+    return [
+        (installation.service_host(*service), _pods_of(service, installation))
+        for service in dict.fromkeys(services)
+    ]
 
 
 def elsewhere(gateway: Manifest, installation: Installation) -> tuple[str, str] | None:
@@ -60,12 +63,10 @@ def elsewhere(gateway: Manifest, installation: Installation) -> tuple[str, str] 
 
     It must be one of the Gateway's own namespace (AddressNotUsable).
     """
-    namespace = untrusted.reference(gateway).namespace
-    for host, _ in workloads_of(gateway, installation):
-        _, _, rest = host.partition(".")
-        place, _, tail = rest.partition(".")
-        if place not in ("", namespace) and (not tail or tail.startswith("svc")):
-            return host, place
+    own = untrusted.reference(gateway).namespace
+    for service in _services_of(gateway, installation):
+        if service.namespace != own:
+            return f"{service.name}.{service.namespace}", service.namespace
     return None
 
 
@@ -74,7 +75,47 @@ def class_of(gateway: Manifest) -> str:
     return untrusted.text(untrusted.mapping(gateway, "spec").get("gatewayClassName"))
 
 
-def _service_of(gateway: Manifest) -> str:
+class _Service(NamedTuple):
+    namespace: str
+    name: str
+
+
+def _services_of(gateway: Manifest, installation: Installation) -> list[_Service]:
+    """The Services that a Gateway is for, whosever they are.
+
+    Addresses of the type Hostname name Services that somebody made; without any, Istio makes one
+    (conversion.go: extractGatewayServices), whatever IP addresses it shall have.
+    """
+    own, spec = untrusted.reference(gateway).namespace, untrusted.mapping(gateway, "spec")
+    if not _is_label(own):
+        return []
+    addresses = map(untrusted.mapping, untrusted.sequence(spec.get("addresses")))
+    named = [untrusted.text(a.get("value")) for a in addresses if a.get("type") == "Hostname"]
+    if any(named):
+        return [*filter(None, (_service_at(host, own, installation) for host in named))]
+    name = _made_by_istio(gateway)
+    return [_Service(own, name)] if _is_label(name) else []
+
+
+def _service_at(host: str, own: str, installation: Installation) -> _Service | None:
+    """The Service that a host is the name of; one without a dot is in the Gateway's namespace."""
+    tails = ("svc", f"svc.{installation.cluster_domain}")
+    match host.split(".", 2):
+        case [name]:
+            service = _Service(own, name)
+        case [name, namespace, *rest] if not rest or rest[0] in tails:
+            service = _Service(namespace, name)
+        case _:
+            return None
+    return service if all(map(_is_label, service)) else None
+
+
+def _is_label(text: str) -> bool:
+    """Whether a Service or a namespace can have this name (RFC 1123)."""
+    return _LABEL.fullmatch(text) is not None
+
+
+def _made_by_istio(gateway: Manifest) -> str:
     """The name of the Service that Istio makes for a Gateway (gatewaycommon: GetDefaultName)."""
     gateway_class = class_of(gateway)
     name = untrusted.reference(gateway).name
@@ -82,16 +123,7 @@ def _service_of(gateway: Manifest) -> str:
     return untrusted.annotations_of(gateway).get(NAME_OVERRIDE) or usual
 
 
-def _full(host: str, namespace: str, installation: Installation) -> str:
-    """A Service's whole name; one without a dot is in the Gateway's namespace, as for Istio."""
-    return host if "." in host else installation.service_host(namespace, host)
-
-
-def _workload_at(host: str, installation: Installation) -> GatewayWorkload | None:
-    """The pods of the installation behind a Service that is called by its whole name or less."""
-    for workload in installation.gateways:
-        whole = installation.service_host(workload.namespace, workload.service)
-        short = f"{workload.service}.{workload.namespace}"
-        if host in (whole, short, f"{short}.svc"):
-            return workload
-    return None
+def _pods_of(service: _Service, installation: Installation) -> GatewayWorkload | None:
+    """The pods of the installation behind a Service."""
+    known = ((_Service(w.namespace, w.service), w) for w in installation.gateways)
+    return next((workload for theirs, workload in known if theirs == service), None)

@@ -38,9 +38,11 @@ from acmeistio.sources.listeners import (
     PASSTHROUGH,
     TERMINATE,
     CertificateRef,
+    Labels,
     Listener,
     admits,
     allows,
+    attachments_of,
     by_beneficiary,
     by_parent,
     covers,
@@ -52,11 +54,22 @@ from acmeistio.sources.listeners import (
 from acmeistio.sources.pairs import MOST, key_types
 from acmeistio.sources.permission import Asked, declared
 
-REFERENCE_GRANT = "ReferenceGrant"
-KINDS: tuple[str, ...] = (K8S_GATEWAY, HTTP_ROUTE, REFERENCE_GRANT, LISTENER_SET)
+REFERENCE_GRANT, GATEWAY_CLASS = "ReferenceGrant", "GatewayClass"
+KINDS: tuple[str, ...] = (K8S_GATEWAY, HTTP_ROUTE, REFERENCE_GRANT, LISTENER_SET, GATEWAY_CLASS)
 
 INNER_CLASSES = ("istio-waypoint", "istio-agentgateway-waypoint", "istio-east-west", "istio-remote")
 """Istio's classes of Gateways that take requests from the mesh only (pkg/config/constants)."""
+INNER_CONTROLLERS = (
+    "istio.io/mesh-controller",
+    "istio.io/eastwest-controller",
+    "istio.io/unmanaged-gateway",
+)
+"""What such classes have for a controller, by whatever name (gatewaycommon/classinfo.go)."""
+ISTIO_CONTROLLERS = "istio.io/"
+"""What the names of Istio's controllers begin with."""
+DEFAULT_CLASS = "istio"
+CLASSES_WITHOUT_OBJECT = (DEFAULT_CLASS, "istio-agentgateway")
+"""Istio serves these also where there is no GatewayClass of the name (FetchGatewayClass)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,22 +103,26 @@ class _Claim:
 
 
 def subjects(manifests: Manifests) -> Iterable[tuple[Manifest, tuple[Manifest, ...]]]:
-    """See Source.subjects: each Gateway, and each ListenerSet that has a word for acmeistio.
+    """See Source.subjects: each Gateway, and what else has a word for acmeistio.
 
     Everything is put under its parent once, so that the work grows with the number of objects.
     """
     sets, routes = (by_parent(manifests.get(kind, ())) for kind in (LISTENER_SET, HTTP_ROUTE))
     grants = by_beneficiary(manifests.get(REFERENCE_GRANT, ()))
     gateways = {untrusted.reference(m): m for m in manifests.get(K8S_GATEWAY, ())}
+    classes = manifests.get(GATEWAY_CLASS, ())
     for ref, gateway in gateways.items():
-        others = (sets.get(ref, ()), routes.get(ref, ()), grants.get((ref.kind, ref.namespace), ()))
-        yield gateway, tuple(manifest for part in others for manifest in part)
+        granted = grants.get((ref.kind, ref.namespace), ())
+        yield gateway, (*sets.get(ref, ()), *routes.get(ref, ()), *granted, *classes)
     for manifest in manifests.get(LISTENER_SET, ()):
         if _is_annotated(manifest):
             ref, parent = untrusted.reference(manifest), parent_of(manifest)
             above = (gateways[parent],) if parent in gateways else ()
             granted = grants.get((ref.kind, ref.namespace), ())
-            yield manifest, (*above, *routes.get(ref, ()), *granted)
+            yield manifest, (*above, *routes.get(ref, ()), *granted, *classes)
+    for manifest in manifests.get(HTTP_ROUTE, ()):
+        if _ours_on(manifest):
+            yield manifest, ()
 
 
 def together(_claims: Iterable[Claim]) -> tuple[Defect, ...]:
@@ -114,8 +131,12 @@ def together(_claims: Iterable[Claim]) -> tuple[Defect, ...]:
 
 
 def _is_annotated(manifest: Manifest) -> bool:
-    annotations = untrusted.annotations_of(manifest)
-    return any(key.startswith(PREFIX) or key == TLS_ACME for key in annotations)
+    return bool(_ours_on(manifest)) or TLS_ACME in untrusted.annotations_of(manifest)
+
+
+def _ours_on(manifest: Manifest) -> list[str]:
+    """The annotations of acmeistio that an object has."""
+    return sorted(key for key in untrusted.annotations_of(manifest) if key.startswith(PREFIX))
 
 
 # What one object declares
@@ -124,26 +145,35 @@ def _is_annotated(manifest: Manifest) -> bool:
 def declarations(
     manifest: Manifest, related: tuple[Manifest, ...], surroundings: Surroundings
 ) -> Found:
-    """What a Gateway declares, or a ListenerSet that asks for itself.
+    """What a Gateway declares, or a ListenerSet that asks for itself; a route asks for nothing.
 
     The listeners of a ListenerSet are another team's: they are its own subject, never part of
-    its Gateway's. A namespace selector in allowedRoutes or allowedListeners is taken to admit
-    where labels decide that are not seen here (listeners.admits).
+    its Gateway's.
     """
     ref = untrusted.reference(manifest)
+    if ref.kind == HTTP_ROUTE:
+        return Found(defects=(_not_read(ref, manifest),))
     annotations = untrusted.annotations_of(manifest)
     wish, defects = read_wish(ref, annotations, surroundings.installation)
     if wish is None:
         return Found(defects=defects)
     gateway = manifest if ref.kind == K8S_GATEWAY else _gateway_above(manifest, related)
-    refused = _not_admitted(ref, manifest, gateway) or _not_serving(
-        ref, gateway, surroundings.installation
+    refused = _not_admitted(ref, manifest, gateway, surroundings.labels_of) or _not_serving(
+        ref, gateway, related, surroundings.installation
     )
     if refused:
         return Found(defects=(*defects, refused))
     asker = _asker(manifest, wish, gateway, related, surroundings)
     found = _listed(asker) if wish.domains else _own_hosts(asker)
     return Found(found.declarations, (*defects, *_unhelped(asker), *found.defects))
+
+
+def _not_read(ref: ObjectRef, route: Manifest) -> Defect:
+    """What is said of a route that has annotations."""
+    named = dict.fromkeys(str(attachment.parent) for attachment in attachments_of(route))
+    parents = ", ".join(named) or "the Gateway that serves its hosts"
+    annotations = ", ".join(_ours_on(route))
+    return defect(Reason.AnnotationNotRead, ref, annotations=annotations, parents=parents)
 
 
 def _asker(
@@ -175,7 +205,9 @@ def _gateway_above(listener_set: Manifest, related: tuple[Manifest, ...]) -> Man
     return next((m for m in related if untrusted.reference(m) == parent), {})
 
 
-def _not_admitted(ref: ObjectRef, manifest: Manifest, gateway: Manifest) -> Defect | None:
+def _not_admitted(
+    ref: ObjectRef, manifest: Manifest, gateway: Manifest, labels_of: Labels
+) -> Defect | None:
     """Why nothing of a ListenerSet is served, None for one that is and for a Gateway."""
     if ref.kind == K8S_GATEWAY:
         return None
@@ -184,7 +216,7 @@ def _not_admitted(ref: ObjectRef, manifest: Manifest, gateway: Manifest) -> Defe
         why = f"there is no {above}"
     elif refuses(untrusted.annotations_of(gateway)):
         why = f'{above} has the annotation {TLS}: "false"'
-    elif not _takes_listeners_of(gateway, ref.namespace):
+    elif not _takes_listeners_of(gateway, ref.namespace, labels_of):
         why = f"spec.allowedListeners of {above} does not admit namespace {ref.namespace}"
     else:
         return None
@@ -193,16 +225,18 @@ def _not_admitted(ref: ObjectRef, manifest: Manifest, gateway: Manifest) -> Defe
     )
 
 
-def _takes_listeners_of(gateway: Manifest, namespace: str) -> bool:
+def _takes_listeners_of(gateway: Manifest, namespace: str, labels_of: Labels) -> bool:
     allowed = untrusted.mapping(gateway, "spec", "allowedListeners", "namespaces")
-    return admits(allowed, untrusted.reference(gateway).namespace, namespace, "None")
+    return admits(allowed, untrusted.reference(gateway).namespace, namespace, "None", labels_of)
 
 
-def _not_serving(ref: ObjectRef, gateway: Manifest, installation: Installation) -> Defect | None:
+def _not_serving(
+    ref: ObjectRef, gateway: Manifest, related: tuple[Manifest, ...], installation: Installation
+) -> Defect | None:
     """Why nobody from outside is served by a Gateway, None if it may be."""
-    gateway_class = class_of(gateway)
-    if gateway_class in INNER_CLASSES:
-        return defect(Reason.GatewayNotServing, ref, gateway_class=gateway_class)
+    unserved = _class_defect(ref, class_of(gateway), _controllers_of(related), installation)
+    if unserved:
+        return unserved
     unusable = elsewhere(gateway, installation)
     if unusable is None:
         return None
@@ -210,6 +244,51 @@ def _not_serving(ref: ObjectRef, gateway: Manifest, installation: Installation) 
     namespace = untrusted.reference(gateway).namespace
     facts = {"host": host, "elsewhere": place, "namespace": namespace}
     return defect(Reason.GatewayAddressUnusable, ref, **facts)
+
+
+def _controllers_of(related: tuple[Manifest, ...]) -> dict[str, str]:
+    """The GatewayClasses by name, each with its controller."""
+    classes = (m for m in related if untrusted.reference(m).kind == GATEWAY_CLASS)
+    return {
+        untrusted.reference(each).name: untrusted.text(
+            untrusted.mapping(each, "spec").get("controllerName")
+        )
+        for each in classes
+    }
+
+
+def _class_defect(
+    ref: ObjectRef, name: str, controllers: Mapping[str, str], installation: Installation
+) -> Defect | None:
+    """Why a Gateway of this class serves nobody from outside, None if it may.
+
+    Where no GatewayClass is known, as in a folder, its name is all that counts; and of the class
+    that the installation names, its administrator has said that it is Istio's.
+    """
+    controller = controllers.get(name, "")
+    if _is_inner(name, controller):
+        return defect(Reason.GatewayNotServing, ref, gateway_class=name)
+    if not controllers or name == installation.gateway_class:
+        return None
+    if name in controllers:
+        if controller.startswith(ISTIO_CONTROLLERS):
+            return None
+        facts = {"gateway_class": f'"{name}"', "controller": f'"{controller}"'}
+        return defect(Reason.GatewayClassNotServed, ref, **facts)
+    if name in CLASSES_WITHOUT_OBJECT:
+        return None
+    outer = sorted(
+        known
+        for known, theirs in controllers.items()
+        if theirs.startswith(ISTIO_CONTROLLERS) and not _is_inner(known, theirs)
+    )
+    classes = ", ".join(outer) or installation.gateway_class or DEFAULT_CLASS
+    return defect(Reason.GatewayClassMissing, ref, gateway_class=f'"{name}"', classes=classes)
+
+
+def _is_inner(name: str, controller: str) -> bool:
+    """Whether Gateways of a class take requests from the mesh only."""
+    return name in INNER_CLASSES or controller in INNER_CONTROLLERS
 
 
 def _own_hosts(asker: _Asker) -> Found:
@@ -307,10 +386,11 @@ def _is_deaf(asker: _Asker) -> bool:
     workloads = workloads_of(asker.gateway, asker.surroundings.installation)
     if any(workload and workload.routing is not Routing.OFF for _, workload in workloads):
         return False
+    labels_of = asker.surroundings.labels_of
     sets = (
         listener
         for manifest in asker.related[LISTENER_SET]
-        if _takes_listeners_of(asker.gateway, untrusted.reference(manifest).namespace)
+        if _takes_listeners_of(asker.gateway, untrusted.reference(manifest).namespace, labels_of)
         for listener in listeners_of(manifest)
     )
     return all((one.protocol, one.port) != (HTTP, HTTP_PORT) for one in (*asker.listeners, *sets))

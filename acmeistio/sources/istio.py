@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 from acmeistio.model import (
     ISTIO_GATEWAY,
+    GatewayAddress,
     GatewayWorkload,
-    KeyType,
     ObjectRef,
     Target,
 )
@@ -31,6 +31,7 @@ from acmeistio.sources.servers import (
     exact,
     gateways_of,
     hosts_of,
+    secret_of,
     selector_of,
     servers_of,
 )
@@ -40,12 +41,15 @@ KINDS: tuple[str, ...] = (ISTIO_GATEWAY, "VirtualService")
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A server of a Gateway, the names that are wanted there, and the pods that serve them."""
+    """A server of a Gateway, the names that are wanted there, and the pods that serve them.
 
-    gateway: ObjectRef
+    `wish` has what is wished there: where a VirtualService has no opinion, its Gateway's counts.
+    """
+
     server: Server
     texts: tuple[str, ...]
     workloads: tuple[GatewayWorkload, ...]
+    wish: Wish
 
 
 def subjects(manifests: Manifests) -> Iterator[tuple[Manifest, tuple[Manifest, ...]]]:
@@ -91,10 +95,10 @@ def _gateway(
     if not workloads:
         return Found(defects=(_unknown(gateway, ref),))
     servers = servers_of(gateway)
-    places = [_Place(ref, s, exact(s.hosts), workloads) for s in servers if s.terminates]
+    places = [_Place(s, exact(s.hosts), workloads, wish) for s in servers if s.terminates]
     if not places:
         return Found(defects=(defect(Reason.NoTLSServer, ref), *_warnings(ref, servers)))
-    found = _asked(gateway, ref, wish, places, surroundings)
+    found = _asked(gateway, ref, places, surroundings)
     warnings = [*_warnings(ref, servers), *_wildcards_only(ref, wish, places, bound, surroundings)]
     return Found(found.declarations, (*found.defects, *warnings))
 
@@ -108,12 +112,19 @@ def _virtual_service(
 ) -> Found:
     """A VirtualService asks for those of its hosts that its Gateways serve with TLS."""
     missing = _missing_gateways(virtual_service, ref, gateways)
-    found = [_through(virtual_service, ref, wish, gateway, surroundings) for gateway in gateways]
-    parts = joined(*(part for part in found if part))
-    if not gateways or any(found):
-        return Found(parts.declarations, (*missing, *parts.defects))
-    names = ", ".join(str(untrusted.reference(gateway)) for gateway in gateways)
-    return Found(defects=(*missing, defect(Reason.NotServedWithTLS, ref, gateways=names)))
+    served = [g for g in gateways if _admitted(virtual_service, g)]
+    if gateways and not served:
+        names = ", ".join(str(untrusted.reference(gateway)) for gateway in gateways)
+        return Found(defects=(*missing, defect(Reason.NotServedWithTLS, ref, gateways=names)))
+    refused = [r for r in (_refusal(ref, gateway, surroundings) for gateway in served) if r]
+    places = [
+        place
+        for gateway in served
+        if _refusal(ref, gateway, surroundings) is None
+        for place in _places(virtual_service, wish, gateway, surroundings)
+    ]
+    found = _asked(virtual_service, ref, places, surroundings) if places else Found()
+    return Found(found.declarations, (*missing, *refused, *found.defects))
 
 
 def _missing_gateways(
@@ -122,7 +133,7 @@ def _missing_gateways(
     known = {untrusted.reference(gateway) for gateway in gateways}
     wanted = gateways_of(virtual_service)
     if not wanted:
-        return (defect(Reason.GatewayMissing, ref, gateway="any Gateway"),)
+        return (defect(Reason.NoGateway, ref),)
     return tuple(
         defect(Reason.GatewayMissing, ref, gateway=gateway)
         for gateway in wanted
@@ -130,35 +141,42 @@ def _missing_gateways(
     )
 
 
-def _through(
-    virtual_service: Manifest,
-    ref: ObjectRef,
-    wish: Wish,
-    gateway: Manifest,
-    surroundings: Surroundings,
-) -> Found | None:
-    """What a VirtualService asks for through one Gateway, None where that serves it no TLS."""
-    gateway_ref, notes = untrusted.reference(gateway), untrusted.annotations_of(gateway)
-    hosts, servers = hosts_of(virtual_service), servers_of(gateway)
-    workloads = surroundings.installation.selected(selector_of(gateway))
-    admitted = {
-        server: tuple(text for host in hosts for text in server.admits(ref.namespace, host))
-        for server in servers
+def _refusal(ref: ObjectRef, gateway: Manifest, surroundings: Surroundings) -> Defect | None:
+    """Why a VirtualService gets no certificate through a Gateway, None if it may."""
+    if refuses(untrusted.annotations_of(gateway)):
+        gateway_ref = untrusted.reference(gateway)
+        return defect(Reason.GatewayDeclines, ref, gateway=gateway_ref)
+    if not surroundings.installation.selected(selector_of(gateway)):
+        return _unknown(gateway, ref)
+    return None
+
+
+def _admitted(virtual_service: Manifest, gateway: Manifest) -> dict[Server, tuple[str, ...]]:
+    """The hosts that a VirtualService gets at each server of a Gateway that terminates TLS."""
+    namespace = untrusted.reference(virtual_service).namespace
+    hosts = hosts_of(virtual_service)
+    found = {
+        server: tuple(text for host in hosts for text in server.admits(namespace, host))
+        for server in servers_of(gateway)
         if server.terminates
     }
-    places = [
-        _Place(gateway_ref, server, _wanted(texts), workloads)
-        for server, texts in admitted.items()
-        if texts
+    return {server: texts for server, texts in found.items() if texts}
+
+
+def _places(
+    virtual_service: Manifest, wish: Wish, gateway: Manifest, surroundings: Surroundings
+) -> list[_Place]:
+    installation, ref = surroundings.installation, untrusted.reference(gateway)
+    owners, _ = read_wish(ref, untrusted.annotations_of(gateway), installation)
+    return [
+        _Place(
+            server,
+            _wanted(texts),
+            installation.selected(selector_of(gateway)),
+            _with_defaults(wish, owners),
+        )
+        for server, texts in _admitted(virtual_service, gateway).items()
     ]
-    if not places:
-        return None
-    if refuses(notes):
-        return Found(defects=(defect(Reason.GatewayDeclines, ref, gateway=gateway_ref),))
-    if not workloads:
-        return Found(defects=(_unknown(gateway, ref),))
-    owners_wish, _ = read_wish(gateway_ref, notes, surroundings.installation)
-    return _asked(virtual_service, ref, _with_defaults(wish, owners_wish), places, surroundings)
 
 
 def _wanted(texts: tuple[str, ...]) -> tuple[str, ...]:
@@ -180,74 +198,68 @@ def _with_defaults(wish: Wish, owners: Wish | None) -> Wish:
 
 
 def _asked(
-    manifest: Manifest,
-    ref: ObjectRef,
-    wish: Wish,
-    places: list[_Place],
-    surroundings: Surroundings,
+    manifest: Manifest, ref: ObjectRef, places: list[_Place], surroundings: Surroundings
 ) -> Found:
     """The names that are wanted, each in the Secrets of the servers that have it."""
-    wanted: dict[tuple[Target, KeyType | None], dict[DnsName, None]] = {}
+    wanted: dict[tuple[Target, Wish], dict[DnsName, None]] = {}
+    reached: dict[tuple[Target, Wish], dict[GatewayAddress, None]] = {}
     defects: list[Defect] = []
-    for place, names in _named(ref, wish, places, defects):
-        for key in _targets(wish, place, surroundings):
+    for place, names in _named(ref, places, defects):
+        for workload, key in _targets(place, surroundings) if names else ():
             wanted.setdefault(key, {}).update(dict.fromkeys(names))
+            address = surroundings.installation.address_of(workload)
+            reached.setdefault(key, {})[address] = None
     created_at = untrusted.created_at(manifest)
-    reached_at = tuple(
-        dict.fromkeys(
-            surroundings.installation.address_of(workload)
-            for place in places
-            for workload in place.workloads
+    found = joined(
+        *(
+            declared(
+                ref,
+                created_at,
+                wish,
+                Asked(names, target, tuple(reached[target, wish])),
+                surroundings,
+            )
+            for (target, wish), names in wanted.items()
         )
     )
-    found = [
-        declared(
-            ref,
-            created_at,
-            replace(wish, key_type=key_type),
-            Asked(names, target, reached_at),
-            surroundings,
-        )
-        for (target, key_type), names in wanted.items()
-        if names
-    ]
-    whole = joined(*found)
-    return Found(whole.declarations, (*dict.fromkeys(defects), *whole.defects))
+    return Found(found.declarations, (*dict.fromkeys(defects), *found.defects))
 
 
 def _named(
-    ref: ObjectRef, wish: Wish, places: list[_Place], defects: list[Defect]
+    ref: ObjectRef, places: list[_Place], defects: list[Defect]
 ) -> Iterator[tuple[_Place, tuple[DnsName, ...]]]:
-    """The names for each place; what is wrong with one is added to `defects`."""
-    if wish.domains is None:
+    """The names for each place; what is wrong with one is added to `defects`.
+
+    Names that no server has go to the only Secret, if there is one.
+    """
+    domains = places[0].wish.domains
+    if domains is None:
         for place in places:
             names, wrong = parse_names(ref, place.texts)
             defects += wrong
             yield place, names
         return
-    homeless = [n for n in wish.domains if not any(p.server.covers(n) for p in places)]
-    if homeless and len({p.server.credential_names for p in places}) > 1 and not wish.secret_name:
+    homeless = tuple(n for n in domains if not any(p.server.covers(n) for p in places))
+    if homeless and len({(p.wish.secret_name, p.server.credential_names) for p in places}) > 1:
         secrets = sorted({name for p in places for name in p.server.credential_names})
         defects.append(defect(Reason.AmbiguousSecretName, ref, secrets=", ".join(secrets)))
-        homeless = []
+        homeless = ()
     for place in places:
-        mine = tuple(name for name in wish.domains if place.server.covers(name))
-        yield place, (*mine, *homeless)
+        yield place, (*(name for name in domains if place.server.covers(name)), *homeless)
 
 
 def _targets(
-    wish: Wish, place: _Place, surroundings: Surroundings
-) -> Iterable[tuple[Target, KeyType | None]]:
-    """The Secrets of a server in each namespace where its pods run, and their key types."""
-    server, default = place.server, surroundings.installation.default_secret
+    place: _Place, surroundings: Surroundings
+) -> Iterator[tuple[GatewayWorkload, tuple[Target, Wish]]]:
+    """The Secrets of a server in each namespace where its pods run, and what is wished of them."""
+    server, wish = place.server, place.wish
+    default = surroundings.installation.default_secret
     named = server.credential_names or (server.mounted_secret or default,)
     names = (wish.secret_name,) if wish.secret_name else named
-    wanted = key_types(names, wish.key_type)
-    return [
-        (Target(workload.namespace, name), key_type)
-        for workload in place.workloads
-        for name, key_type in zip(names, wanted, strict=True)
-    ]
+    for workload in place.workloads:
+        for name, key_type in zip(names, key_types(names, wish.key_type), strict=True):
+            target = Target(workload.namespace, secret_of(name, workload.namespace))
+            yield workload, (target, replace(wish, key_type=key_type))
 
 
 def _warnings(ref: ObjectRef, servers: Iterable[Server]) -> Iterator[Defect]:

@@ -31,6 +31,9 @@ MESH_CERTIFICATE = ("ISTIO_SIMPLE", "ISTIO_MUTUAL")
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
 """The label of each Namespace that has its name as value."""
 
+Labels = Mapping[str, Mapping[str, str]]
+"""The labels of namespaces; one that is not there has only the label with its name."""
+
 _WELL_KNOWN_PORTS = {HTTP: 80}
 _LAST_PORT = 65535
 
@@ -157,7 +160,7 @@ def names_of(
     defects: list[Defect] = []
     for route in routes:
         taken = [host for host in route.hostnames if covers(listener.hostname, host)]
-        if taken and _attaches(route, listener, owner):
+        if taken and _attaches(route, listener, owner, surroundings.labels_of):
             found, wrong = _brought(route.ref, taken, owner, surroundings)
             names.update(dict.fromkeys(found))
             defects += wrong
@@ -169,20 +172,31 @@ def covers(hostname: str, name: str) -> bool:
     return host_matches(hostname or "*", name)
 
 
-def admits(namespaces: Mapping[str, Any], own: str, other: str, default: str) -> bool:
-    """Whether {from, selector} of a namespace `own` lets in objects of the namespace `other`.
-
-    Of namespaces no labels are known here but the one with the name: a selector that asks for
-    others is taken to admit, because Istio, which knows them, decides again.
-    """
+def admits(
+    namespaces: Mapping[str, Any], own: str, other: str, default: str, labels_of: Labels
+) -> bool:
+    """Whether {from, selector} of a namespace `own` lets in objects of the namespace `other`."""
     match untrusted.text(namespaces.get("from")) or default:
         case "Same":
             return own == other
         case "All":
             return True
         case "Selector":
-            return _may_select(untrusted.mapping(namespaces, "selector"), other)
+            labels = labels_of.get(other, {NAMESPACE_NAME: other})
+            return _selects(namespaces.get("selector"), labels)
     return False
+
+
+def labels_of(namespaces: Iterable[Manifest]) -> dict[str, Mapping[str, str]]:
+    """The labels of the Namespaces, of those that have others than the one with their name."""
+    found: dict[str, Mapping[str, str]] = {}
+    for manifest in namespaces:
+        metadata = untrusted.mapping(manifest, "metadata")
+        labels = untrusted.labels(metadata.get("labels"))
+        name = untrusted.text(metadata.get("name"))
+        if name and labels.keys() - {NAMESPACE_NAME}:
+            found[name] = {**labels, NAMESPACE_NAME: name}
+    return found
 
 
 def beneficiaries(grant: Manifest) -> Iterator[tuple[str, str]]:
@@ -207,21 +221,41 @@ def allows(grant: Manifest, ref: ObjectRef, target: Target) -> bool:
     )
 
 
-def _may_select(selector: Mapping[str, Any], namespace: str) -> bool:
-    if untrusted.labels(selector.get("matchLabels")).get(NAMESPACE_NAME, namespace) != namespace:
+def _selects(selector: object, labels: Mapping[str, str]) -> bool:
+    """Whether a label selector selects what has these labels, as Kubernetes says.
+
+    An empty one selects everything; none at all, or one that it would refuse, nothing.
+    """
+    if not isinstance(selector, Mapping):
         return False
-    expressions = map(untrusted.mapping, untrusted.sequence(selector.get("matchExpressions")))
-    return all(
-        namespace in untrusted.texts(expression.get("values"))
-        for expression in expressions
-        if (expression.get("key"), expression.get("operator")) == (NAMESPACE_NAME, "In")
-    )
+    wanted = untrusted.mapping(selector, "matchLabels").items()
+    if not all(isinstance(value, str) and labels.get(key) == value for key, value in wanted):
+        return False
+    expressions = untrusted.sequence(selector.get("matchExpressions"))
+    return all(_meets(labels, untrusted.mapping(expression)) for expression in expressions)
 
 
-def _attaches(route: Route, listener: Listener, owner: ObjectRef) -> bool:
+def _meets(labels: Mapping[str, str], expression: Mapping[str, Any]) -> bool:
+    """Whether labels meet one of matchExpressions (apimachinery: LabelSelectorRequirement)."""
+    key, values = expression.get("key"), untrusted.sequence(expression.get("values"))
+    if not isinstance(key, str):
+        return False
+    match expression.get("operator"), bool(values):
+        case "In", True:
+            return key in labels and labels[key] in values
+        case "NotIn", True:
+            return key not in labels or labels[key] not in values
+        case "Exists", False:
+            return key in labels
+        case "DoesNotExist", False:
+            return key not in labels
+    return False
+
+
+def _attaches(route: Route, listener: Listener, owner: ObjectRef, labels_of: Labels) -> bool:
     """Whether an HTTPRoute attaches to this listener and is let (Istio's referenceAllowed)."""
     namespaces = untrusted.mapping(listener.allowed_routes, "namespaces")
-    if not admits(namespaces, owner.namespace, route.ref.namespace, "Same"):
+    if not admits(namespaces, owner.namespace, route.ref.namespace, "Same", labels_of):
         return False
     return any(
         attachment.parent == owner

@@ -20,10 +20,10 @@ from acmeistio.model import (
     ObjectRef,
     Target,
 )
-from acmeistio.names import DnsName, is_within
+from acmeistio.names import DnsName, InvalidName, is_within, parse_name
 from acmeistio.reasons import Defect, Reason, defect
 from acmeistio.sources import Found, Surroundings, untrusted
-from acmeistio.sources.annotations import Wish, is_reserved, is_secret_name, parse_names
+from acmeistio.sources.annotations import Wish, is_reserved, is_secret_name
 
 ALLOWED_DOMAINS = "acmeistio.io/allowed-domains"
 """On a Namespace: `shop.example.com, example.org`, which its objects may have certificates for."""
@@ -154,7 +154,19 @@ def domains_of(
             continue
         name = untrusted.text(untrusted.mapping(manifest, "metadata").get("name"))
         ref = ObjectRef("Namespace", "", name)
-        domains, wrong = parse_names(ref, text.replace(",", " ").split())
-        found[name] = frozenset(domains)
+        found[name], wrong = _domains(ref, text)
         defects += wrong
     return found, tuple(defects)
+
+
+def _domains(ref: ObjectRef, text: str) -> tuple[frozenset[DnsName], tuple[Defect, ...]]:
+    """The domains in a text; `*.example.com` is example.com, whose wildcard is below it too."""
+    domains: set[DnsName] = set()
+    defects: dict[Defect, None] = {}
+    for part in text.replace(",", " ").split():
+        try:
+            domains.add(DnsName(parse_name(part).removeprefix("*.")))
+        except InvalidName as error:
+            facts = {"annotation": ALLOWED_DOMAINS, "domain": f'"{part}"', "why": error}
+            defects[defect(Reason.InvalidAllowedDomain, ref, **facts)] = None
+    return frozenset(domains), tuple(defects)

@@ -22,6 +22,7 @@ the mesh's, and the PASSTHROUGH ones leave it to the backend."""
 NOT_TERMINATING = frozenset({"PASSTHROUGH", "AUTO_PASSTHROUGH"})
 
 MESH = "mesh"
+KUBERNETES = "kubernetes://"
 _MOUNTS = PurePosixPath("/etc/istio")
 
 
@@ -113,6 +114,16 @@ def _narrower(one: str, other: str) -> str | None:
     if host_matches(other, one):
         return one
     return other if host_matches(one, other) else None
+
+
+def secret_of(credential_name: str, namespace: str) -> str:
+    """The Secret that a credentialName means to pods of a namespace.
+
+    Istio takes `kubernetes://name`, and a namespace that is their own; another one stays in the
+    name, which no Secret has (pilot/pkg/model/credentials/resource.go: ParseResourceName).
+    """
+    name = credential_name.removeprefix(KUBERNETES)
+    return name.removeprefix(f"{namespace}/")
 
 
 def hosts_of(virtual_service: Mapping[str, Any]) -> tuple[str, ...]:

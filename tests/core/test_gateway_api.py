@@ -22,8 +22,9 @@ from acmeistio.model import (
     Target,
 )
 from acmeistio.names import DnsName
+from acmeistio.reasons import Severity
 from acmeistio.sources import Found, Manifest, Surroundings, gateway_api
-from acmeistio.sources.listeners import admits, covers
+from acmeistio.sources.listeners import admits, covers, labels_of
 from tests.core.builders import INSTALLATION, names
 
 WEB = ObjectRef(K8S_GATEWAY, "shop", "web")
@@ -171,6 +172,11 @@ def test_a_listener_set_with_a_word_is_a_subject() -> None:
     attached = route("a.example.com", kind="ListenerSet", name="extra", namespace="team")
     _, related = subject_of(TEAM, above, listener_set(), route("b.example.com"), attached, granted)
     assert related == (above, attached, granted)
+    by_kind = {K8S_GATEWAY: (above,), TEAM.kind: (listener_set(),), "GatewayClass": ISTIOS}
+    assert [related for _, related in gateway_api.subjects(by_kind)] == [
+        (*by_kind[TEAM.kind], *ISTIOS),
+        (above, *ISTIOS),
+    ]
     silent = {"ListenerSet": (listener_set(annotations={}),)}
     assert list(gateway_api.subjects(silent)) == []
 
@@ -199,7 +205,7 @@ def test_subjects_take_linear_time() -> None:
         found = gateway_api.subjects(
             {K8S_GATEWAY: many("Gateway", count), "HTTPRoute": many("HTTPRoute", count)}
         )
-        assert all(len(related) == 1 for _, related in found)
+        assert all(len(related) == (each["kind"] == "Gateway") for each, related in found)
         return Counted.looks
 
     assert looks(400) == 4 * looks(100)
@@ -299,46 +305,128 @@ def test_allowed_routes(allowed: dict[str, Any], taken: list[str]) -> None:
     assert asked(found) == ({"shop/s": names_taken} if taken else {})
 
 
+def expression(key: object, operator: object, *values: object) -> dict[str, Any]:
+    """A selector with one expression."""
+    return {"matchExpressions": [{"key": key, "operator": operator, "values": [*values]}]}
+
+
+NAMED = "kubernetes.io/metadata.name"
+SELECTORS: list[tuple[object, bool]] = [
+    ({}, True),
+    (None, False),
+    ({"matchLabels": {"tier": "web"}}, True),
+    ({"matchLabels": {"tier": "web", "owner": ""}}, True),
+    ({"matchLabels": {"tier": "web", "stage": "prod"}}, False),
+    ({"matchLabels": {"tier": "db"}}, False),
+    ({"matchLabels": {"absent": ""}}, False),
+    ({"matchLabels": {"tier": None}}, False),
+    ({"matchLabels": {NAMED: "team"}}, True),
+    ({"matchLabels": {NAMED: "other"}}, False),
+    (expression("tier", "In", "db", "web"), True),
+    (expression("tier", "In", "db"), False),
+    (expression("tier", "In"), False),
+    (expression("absent", "In", "", "web"), False),
+    (expression(NAMED, "In", "a", "team"), True),
+    (expression(NAMED, "In", "a"), False),
+    (expression("tier", "NotIn", "db"), True),
+    (expression("tier", "NotIn", "db", "web"), False),
+    (expression("absent", "NotIn", "web"), True),
+    (expression("absent", "NotIn"), False),
+    (expression(NAMED, "NotIn", "team"), False),
+    (expression("owner", "Exists"), True),
+    (expression("absent", "Exists"), False),
+    (expression("owner", "Exists", "x"), False),
+    (expression("owner", "DoesNotExist"), False),
+    (expression("absent", "DoesNotExist"), True),
+    (expression("absent", "DoesNotExist", "x"), False),
+    (expression("tier", "in", "web"), False),
+    (expression("tier", "Gt", "1"), False),
+    (expression(None, "DoesNotExist"), False),
+    (expression([], "In", "web"), False),
+    ({"matchExpressions": ["tier"]}, False),
+    ({"matchLabels": {"tier": "web"}} | expression("owner", "Exists"), True),
+    ({"matchLabels": {"tier": "web"}} | expression("absent", "Exists"), False),
+]
+
+
+@pytest.mark.parametrize(("selector", "admitted"), SELECTORS)
+def test_selectors(selector: object, admitted: bool) -> None:
+    """Labels of namespaces are compared as Kubernetes does; what it would refuse admits nobody."""
+    namespaces = {"from": "Selector", "selector": selector}
+    labels_of = {"team": {NAMED: "team", "tier": "web", "owner": ""}, "other": {"absent": "web"}}
+    assert admits(namespaces, "shop", "team", "Same", labels_of) is admitted
+
+
 @pytest.mark.parametrize(
     ("selector", "admitted"),
     [
         ({}, True),
-        ({"matchLabels": {"team": "a"}}, True),
-        ({"matchLabels": {"kubernetes.io/metadata.name": "team"}}, True),
-        ({"matchLabels": {"kubernetes.io/metadata.name": "other"}}, False),
-        (
-            {
-                "matchExpressions": [
-                    {
-                        "key": "kubernetes.io/metadata.name",
-                        "operator": "In",
-                        "values": ["a", "team"],
-                    }
-                ]
-            },
-            True,
-        ),
-        (
-            {
-                "matchExpressions": [
-                    {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["a"]}
-                ]
-            },
-            False,
-        ),
-        (
-            {
-                "matchExpressions": [
-                    {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["a"]}
-                ]
-            },
-            True,
-        ),
+        ({"matchLabels": {NAMED: "team"}}, True),
+        ({"matchLabels": {"tier": "web"}}, False),
+        (expression(NAMED, "In", "a", "team"), True),
+        (expression("tier", "DoesNotExist"), True),
+        (expression("tier", "NotIn", "web"), True),
     ],
 )
-def test_selectors(selector: dict[str, Any], admitted: bool) -> None:
-    """Of a namespace only its name is known; what other labels say is Istio's to decide."""
-    assert admits({"from": "Selector", "selector": selector}, "shop", "team", "Same") is admitted
+def test_selectors_where_namespaces_are_not_known(selector: object, admitted: bool) -> None:
+    """In a folder a namespace need not be an object: it has its name all the same."""
+    namespaces = {"from": "Selector", "selector": selector}
+    assert admits(namespaces, "shop", "team", "Same", {}) is admitted
+
+
+def test_labels_of_namespaces() -> None:
+    """Only those that are worth knowing: the name is a label of each, whatever it says itself."""
+
+    def namespace(name: object, labels: object = None) -> Manifest:
+        metadata = {"name": name, "labels": labels}
+        return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+
+    found = labels_of(
+        [
+            namespace("team", {"tier": "web", "bad": 1}),
+            namespace("liar", {NAMED: "team", "tier": "web"}),
+            namespace("plain", {NAMED: "plain"}),
+            namespace("bare"),
+            namespace("odd", ["tier"]),
+            namespace(None, {"tier": "web"}),
+            {"apiVersion": "v1", "kind": "Namespace"},
+        ]
+    )
+    assert found == {
+        "team": {"tier": "web", NAMED: "team"},
+        "liar": {"tier": "web", NAMED: "liar"},
+    }
+
+
+def test_routes_of_namespaces_that_a_selector_admits() -> None:
+    """A route of a namespace that is not let in brings no name: Istio would not serve it there."""
+    selector = {"matchLabels": {"gateway": "web"}}
+    allowed = {"namespaces": {"from": "Selector", "selector": selector}}
+    routes = [
+        route(f"{each}.example.com", at=f"{each}/r") for each in ("friend", "foe", "none", "shop")
+    ]
+    labelled = {"friend": {"gateway": "web"}, "foe": {"gateway": "other"}}
+    within = replace(SURROUNDINGS, labels_of=labelled)
+    found = read(gateway(https(None, "s", allowedRoutes=allowed)), *routes, within=within)
+    assert only(found).names == names("friend.example.com")
+    nobody = read(gateway(https(None, "s", allowedRoutes=allowed)), *routes)
+    assert nobody.declarations == ()
+    assert codes(nobody) == ["NoNames"]
+
+
+@pytest.mark.parametrize("stage", ["prod", "test"])
+def test_listener_sets_of_namespaces_that_a_selector_admits(stage: str) -> None:
+    """The same counts for ListenerSets, and for the port 80 that they open."""
+    selector = {"matchLabels": {"stage": "prod"}}
+    allowed = {"allowedListeners": {"namespaces": {"from": "Selector", "selector": selector}}}
+    within = replace(SURROUNDINGS, labels_of={"team": {"stage": stage}})
+    above = gateway(annotations={}, **allowed)
+    asking = listener_set(https("a.team.example.com", "own"))
+    found = read(above, asking, ref=TEAM, within=within)
+    assert codes(found) == ([] if stage == "prod" else ["ListenerSetNotAdmitted"])
+    deaf = gateway(listeners=[https("a.example.com", "s")], **allowed)
+    beside = read(deaf, listener_set(HTTP, annotations={}), within=within)
+    assert codes(beside) == ([] if stage == "prod" else ["NoPort80"])
 
 
 @pytest.mark.parametrize(
@@ -666,7 +754,6 @@ def test_domains_whose_reference_is_refused() -> None:
             "web-istio.shop.svc.cluster.local",
         ),
         ({"addresses": [{"type": "Hostname", "value": "gw"}]}, "gw.shop.svc.cluster.local"),
-        ({"addresses": [{"type": "Hostname", "value": "gw.example.net"}]}, "gw.example.net"),
         (
             {"addresses": [{"type": "Hostname", "value": "istio-ingressgateway"}]},
             "istio-ingressgateway.shop.svc.cluster.local",
@@ -711,14 +798,81 @@ def test_pods_that_the_installation_knows(value: str) -> None:
     assert codes(left) == ["NoPort80"]
 
 
-@pytest.mark.parametrize("value", ["edge.other", "edge.other.svc.cluster.local"])
+@pytest.mark.parametrize("value", ["edge", "edge.shop", "edge.shop.svc"])
+def test_an_address_is_a_service_however_short(value: str) -> None:
+    """It is asked by its whole name: a shorter one would be looked for elsewhere as well."""
+    addresses = [{"type": "Hostname", "value": value}]
+    found = only(read(gateway(https("a.example.com", "s"), addresses=addresses)))
+    assert found.reached_at == (GatewayAddress("edge.shop.svc.cluster.local"),)
+
+
+NO_SERVICES = (
+    *("169.254.169.254", "10.0.0.1", "[::1]", "::1", "0x7f000001.", "kubernetes.default.svc."),
+    *("gw.example.net", "edge.shop.svc.example.net", "edge.shop.svc.cluster.local.evil.example"),
+    *("edge.shop.evil.example", "edge.shop.service", "edge.shop.svc.cluster.local."),
+    *("edge..svc", ".shop.svc", "edge.", "Edge", "edge_1", "-edge", "edge-", "e" * 64),
+    *("edge/../x", "edge@evil", "edge:6443", "edge ", "edge\n", "edge\n.shop", "\u00e9dge", "*"),
+    *("edge.Other", "edge.other:6443", "edge.-other.svc"),
+)
+
+
+@pytest.mark.parametrize("value", NO_SERVICES)
+def test_an_address_that_is_no_service_is_not_asked(value: str) -> None:
+    """A Gateway's author may write any text: acmeistio goes to no host but a gateway's Service."""
+    addresses = [{"type": "Hostname", "value": value}]
+    found = only(read(gateway(https("a.example.com", "s"), addresses=addresses)))
+    assert found.reached_at == ()
+
+
+def test_services_beside_what_is_none() -> None:
+    """What is no Service takes nothing from those beside it; each is asked once."""
+    values = ("gw.example.net", "edge", "169.254.169.254", "edge.shop", "other.shop.svc")
+    addresses = [{"type": "Hostname", "value": value} for value in values]
+    found = only(read(gateway(https("a.example.com", "s"), addresses=addresses)))
+    assert [address.host for address in found.reached_at] == [
+        "edge.shop.svc.cluster.local",
+        "other.shop.svc.cluster.local",
+    ]
+
+
+@pytest.mark.parametrize("value", [*NO_SERVICES, "edge.other", "edge.shop"])
+def test_an_override_that_is_no_name_is_not_asked(value: str) -> None:
+    """Istio makes no Service of such a name, and the text may be another host's."""
+    notes = TLS | {"gateway.istio.io/name-override": value}
+    found = only(read(gateway(https("a.example.com", "s"), annotations=notes)))
+    assert found.reached_at == ()
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name", "gateway_class"),
+    [
+        ("shop", "web.edge", "istio"),
+        ("shop", "w" * 60, "istio"),
+        ("shop", "web", "istio.example"),
+        ("shop", "web", ""),
+        ("shop.evil", "web", "istio"),
+        ("evil.example:80/", "web", "istio"),
+    ],
+)
+def test_a_gateway_whose_service_can_not_be(namespace: str, name: str, gateway_class: str) -> None:
+    """Names of objects may have dots, those of Services may not (RFC 1123, label)."""
+    manifest = gateway(https("a.example.com", "s"), gatewayClassName=gateway_class)
+    manifest["metadata"] |= {"namespace": namespace, "name": name}
+    allowed = replace(SURROUNDINGS, domains_of={namespace: frozenset(names("example.com"))})
+    found = gateway_api.declarations(manifest, (), allowed)
+    assert only(found).reached_at == ()
+
+
+@pytest.mark.parametrize(
+    "value", ["edge.other", "edge.other.svc", "edge.other.svc.cluster.local", "kubernetes.default"]
+)
 def test_a_service_of_another_namespace_serves_nobody(value: str) -> None:
     """Istio takes only one of the Gateway's own (AddressNotUsable); nothing is asked for."""
     addresses = [{"type": "Hostname", "value": value}]
     found = read(gateway(https("a.example.com", "s"), addresses=addresses))
     assert found.declarations == ()
     assert codes(found) == ["GatewayAddressUnusable"]
-    assert "other" in found.defects[0].remedy
+    assert f"Gateway to {value.split('.')[1]}; " in found.defects[0].remedy
 
 
 def test_a_short_address_is_of_the_gateways_namespace() -> None:
@@ -767,6 +921,155 @@ def test_gateways_of_the_mesh(gateway_class: str) -> None:
     found = read(gateway(https("a.example.com", "s"), gatewayClassName=gateway_class))
     assert found.declarations == ()
     assert codes(found) == ["GatewayNotServing"]
+
+
+# GatewayClasses
+
+
+def gateway_class(name: str, controller: object = "istio.io/gateway-controller") -> Manifest:
+    """A GatewayClass."""
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "GatewayClass",
+        "metadata": {"name": name},
+        "spec": {"controllerName": controller},
+    }
+
+
+ISTIOS = (
+    gateway_class("istio"),
+    gateway_class("istio-remote", "istio.io/unmanaged-gateway"),
+    gateway_class("istio-waypoint", "istio.io/mesh-controller"),
+)
+NGINX = gateway_class("nginx", "gateway.nginx.org/nginx-gateway-controller")
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [
+        ("istio", ISTIOS),
+        ("istio", (NGINX,)),
+        ("istio-agentgateway", (*ISTIOS, NGINX)),
+        ("public", (*ISTIOS, gateway_class("public"))),
+        ("public", (gateway_class("public", "istio.io/agentgateway-controller"),)),
+        ("nginx", ()),
+        ("public", ()),
+        ("", ()),
+    ],
+)
+def test_a_class_that_istio_serves(name: str, classes: tuple[Manifest, ...]) -> None:
+    """By its controller; istiod needs no object for its own; none known: nothing is said."""
+    found = read(gateway(https("a.example.com", "s"), gatewayClassName=name), *classes)
+    assert only(found).names == names("a.example.com")
+
+
+@pytest.mark.parametrize("controller", [NGINX["spec"]["controllerName"], "istio.iox/y", "", None])
+def test_a_class_of_another_controller(controller: object) -> None:
+    """Istio serves nothing there, so nothing is asked for."""
+    theirs = gateway_class("nginx", controller)
+    found = read(gateway(https("a.example.com", "s"), gatewayClassName="nginx"), *ISTIOS, theirs)
+    assert found.declarations == ()
+    assert [(d.code, d.subject) for d in found.defects] == [("GatewayClassNotServed", WEB)]
+    assert "nginx" in found.defects[0].sentence
+    assert str(controller or "") in found.defects[0].sentence
+
+
+@pytest.mark.parametrize(
+    ("classes", "known"),
+    [
+        ((NGINX,), "istio"),
+        (ISTIOS, "istio"),
+        ((NGINX, gateway_class("public"), *ISTIOS), "istio, public"),
+    ],
+)
+@pytest.mark.parametrize("name", ["isto", ""])
+def test_a_class_that_is_not_there(name: str, classes: tuple[Manifest, ...], known: str) -> None:
+    """A slip: the classes that are there and take requests from outside are told."""
+    found = read(gateway(https("a.example.com", "s"), gatewayClassName=name), *classes)
+    assert found.declarations == ()
+    assert codes(found) == ["GatewayClassMissing"]
+    assert f'"{name}"' in found.defects[0].sentence
+    assert f": {known}." in found.defects[0].remedy
+
+
+def test_the_installations_own_class() -> None:
+    """It is Istio's by the administrator's word, whatever Istio's controller is called there."""
+    renamed = gateway_class("edge", "openshift.io/gateway-controller/v1")
+    manifest = gateway(https("a.example.com", "s"), gatewayClassName="edge")
+    installation = replace(INSTALLATION, gateway_class="edge")
+    within = replace(SURROUNDINGS, installation=installation)
+    assert only(read(manifest, renamed, within=within)).names == names("a.example.com")
+    assert only(read(manifest, NGINX, within=within)).names == names("a.example.com")
+    without = replace(SURROUNDINGS, installation=replace(INSTALLATION, gateway_class=None))
+    assert codes(read(manifest, NGINX, within=without)) == ["GatewayClassMissing"]
+
+
+@pytest.mark.parametrize("controller", ["istio.io/mesh-controller", "istio.io/unmanaged-gateway"])
+def test_a_class_of_the_mesh_by_any_name(controller: str) -> None:
+    """What its controller does counts, not what it is called."""
+    inner = gateway_class("inner", controller)
+    found = read(gateway(https("a.example.com", "s"), gatewayClassName="inner"), inner)
+    assert found.declarations == ()
+    assert codes(found) == ["GatewayNotServing"]
+    missing = read(gateway(https("a.example.com", "s"), gatewayClassName="isto"), inner)
+    assert ": istio." in missing.defects[0].remedy
+
+
+def test_the_class_of_a_listener_sets_gateway() -> None:
+    """Where its Gateway is another's, so is it; that is said of what asks."""
+    above = allowing("All")
+    above["spec"]["gatewayClassName"] = "nginx"
+    asking = listener_set(https("a.team.example.com", "own"))
+    found = read(above, asking, NGINX, ref=TEAM)
+    assert found.declarations == ()
+    assert [(d.code, d.subject) for d in found.defects] == [("GatewayClassNotServed", TEAM)]
+
+
+def test_classes_are_no_gateways_business_that_asks_for_nothing() -> None:
+    """Others' Gateways are left alone."""
+    theirs = gateway(https("a.example.com", "s"), gatewayClassName="nginx", annotations={})
+    assert read(theirs, NGINX) == Found()
+
+
+# Annotations where they are not read
+
+
+def test_an_annotation_on_a_route_is_told_of() -> None:
+    """It has no effect; where it belongs is said, and the route brings its names all the same."""
+    annotated = route("a.example.com")
+    annotated["metadata"]["annotations"] = {
+        "acmeistio.io/tls": "true",
+        "acmeistio.io/issuer": "other",
+        "example.com/own": "x",
+    }
+    objects = (gateway(https(None, "s")), annotated)
+    found = read(*objects, ref=ObjectRef("HTTPRoute", "shop", "r"))
+    assert found.declarations == ()
+    (warning,) = found.defects
+    assert (warning.code, warning.reason.severity) == ("AnnotationNotRead", Severity.WARNING)
+    assert warning.subject == ObjectRef("HTTPRoute", "shop", "r")
+    assert "acmeistio.io/issuer, acmeistio.io/tls" in warning.sentence
+    assert "Gateway.gateway.networking.k8s.io shop/web" in warning.remedy
+    assert only(read(*objects)).names == names("a.example.com")
+
+
+def test_an_annotation_on_a_route_without_a_gateway() -> None:
+    """A route of the mesh has no Gateway that could be named."""
+    inner = route("a.example.com", kind="Service", group="")
+    inner["metadata"]["annotations"] = TLS
+    (warning,) = read(inner, ref=ObjectRef("HTTPRoute", "shop", "r")).defects
+    assert warning.code == "AnnotationNotRead"
+    assert "Gateway" in warning.remedy
+
+
+@pytest.mark.parametrize(
+    "notes", [{}, {"kubernetes.io/tls-acme": "true"}, {"example.com/acmeistio.io/": "x"}, None]
+)
+def test_other_annotations_on_routes(notes: object) -> None:
+    """They are none of acmeistio's."""
+    other = route("a.example.com")
+    other["metadata"]["annotations"] = notes
+    assert list(gateway_api.subjects({"HTTPRoute": (other,)})) == []
 
 
 # ListenerSets
@@ -884,7 +1187,8 @@ LISTENER = like(
 )
 SPEC = like(
     listeners=some(LISTENER),
-    gatewayClassName=ANY,
+    gatewayClassName=NAME,
+    controllerName=st.sampled_from(["istio.io/gateway-controller", "other"]) | ANY,
     addresses=some(like(type=st.just("Hostname") | ANY, value=ANY)),
     allowedListeners=like(namespaces=FROM),
     parentRef=REFERENCE,
@@ -911,6 +1215,7 @@ def objects(kind: str) -> st.SearchStrategy[tuple[Manifest, ...]]:
             "HTTPRoute": objects("HTTPRoute"),
             "ReferenceGrant": objects("ReferenceGrant"),
             "ListenerSet": objects("ListenerSet"),
+            "GatewayClass": objects("GatewayClass"),
         }
     )
 )

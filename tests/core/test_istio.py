@@ -350,6 +350,33 @@ def test_only_a_wildcard_of_its_own() -> None:
     assert asked(found) == {"istio-system/web": ["*.example.com"]}
 
 
+def test_one_of_the_mesh_is_told() -> None:
+    """Without gateways, or with the word for all sidecars."""
+    for gateways in ((), ("mesh",)):
+        found = read(virtual_service("a.example.com", gateways=gateways))
+        assert codes(found) == [("VirtualService", "NoGateway")]
+
+
+def test_domains_behind_two_gateways_are_each_where_it_is_served() -> None:
+    """What one of them does not have is not homeless while the other has it."""
+    notes = {"acmeistio.io/domains": "www.a.com, www.b.com"}
+    found = read(
+        gateway(server("*.a.com", mode="SIMPLE", credentialName="sa"), annotations={}, name="ga"),
+        gateway(server("*.b.com", mode="SIMPLE", credentialName="sb"), annotations={}, name="gb"),
+        virtual_service("www.a.com", "www.b.com", gateways=("ga", "gb"), annotations=notes),
+    )
+    assert asked(found) == {"istio-system/sa": ["www.a.com"], "istio-system/sb": ["www.b.com"]}
+
+
+@pytest.mark.parametrize(
+    "name", ["web", "kubernetes://web", "istio-system/web", "kubernetes://istio-system/web"]
+)
+def test_a_secret_by_any_name_that_istio_takes(name: str) -> None:
+    """With the scheme, and with the namespace of the pods."""
+    found = read(gateway(server("a.example.com", mode="SIMPLE", credentialName=name)))
+    assert asked(found) == {"istio-system/web": ["a.example.com"]}
+
+
 def test_a_gateway_that_is_not_there_is_told() -> None:
     """The name may be wrong, or the namespace left out."""
     found = read(virtual_service("a.example.com", gateways=("mesh", "platform/web")))
