@@ -36,7 +36,8 @@ from acmeistio.model import Installation, ObjectRef
 from acmeistio.ports import Clock, Entropy, Http, Leadership, Objects, Workers
 from acmeistio.probe.hops import Prober
 from acmeistio.probing import Probes, Walker
-from acmeistio.routing import DESTINATION_RULE, RouteKeeping
+from acmeistio.routes.permanent import DESTINATION_RULE
+from acmeistio.routing import RouteKeeping
 from acmeistio.settings import Settings, unknown_variables
 from acmeistio.sources.annotations import is_reserved
 from acmeistio.stores.accounts import AccountStore

@@ -22,15 +22,20 @@ refused, for twice as long each time, up to one of the others."""
 
 
 class Bulkheads:
-    """`failed` is told of every failure, `done` that a piece of work has ended."""
+    """`failed` is told of every failure, `done` that a piece of work has ended.
+
+    Secrets in `gateway_namespaces` are granted otherwise than those of tenants.
+    """
 
     def __init__(
         self,
         clock: Clock,
+        gateway_namespaces: frozenset[str],
         failed: Callable[[str, BaseException], None],
         done: Callable[[], None],
     ) -> None:
         self._clock = clock
+        self._gateway_namespaces = gateway_namespaces
         self._failed = failed
         self._done = done
         self._working: dict[Target, asyncio.Task[None]] = {}
@@ -95,7 +100,7 @@ class Bulkheads:
 
     def _pause_after(self, target: Target, error: Exception) -> float:
         """Seconds until a target is free again; what does not pass by itself is a Defect."""
-        found = defect_of(target, error)
+        found = self.defect_of(target, error)
         if found is None:
             return FIRST_PAUSE_SECONDS
         self._defects[target] = found
@@ -104,15 +109,20 @@ class Bulkheads:
         longest = LONGEST_REFUSED_PAUSE_SECONDS if expected else LONGEST_INTERNAL_PAUSE_SECONDS
         return min(FIRST_PAUSE_SECONDS * 2.0 ** min(mistakes, 16), longest)
 
+    def defect_of(self, target: Target, error: BaseException) -> Defect | None:
+        """What kept a Secret from being read or written, None for what passes by itself."""
+        if isinstance(error, Forbidden | Permanent):
+            return self._forbidden(target, error)
+        if isinstance(error, AcmeistioError):
+            return None
+        return _internal(target.ref, error)
 
-def defect_of(target: Target, error: BaseException) -> Defect | None:
-    """What kept a Secret from being read or written, None for what passes by itself."""
-    if isinstance(error, Forbidden | Permanent):
-        facts = {"name": target.name, "namespace": target.namespace}
-        return defect(Reason.SecretForbidden, target.ref, why=error, **facts)
-    if isinstance(error, AcmeistioError):
-        return None
-    return _internal(target.ref, error)
+    def _forbidden(self, target: Target, error: BaseException) -> Defect:
+        """Each with the one way in which the right is given there."""
+        ref, place = target.ref, target.namespace
+        if place in self._gateway_namespaces:
+            return defect(Reason.SecretForbidden, ref, why=error, name=target.name)
+        return defect(Reason.TenantSecretForbidden, ref, why=error, namespace=place)
 
 
 def _internal(ref: ObjectRef, error: BaseException) -> Defect:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import starmap
 from typing import Protocol
 
-from acmeistio.bulkheads import Bulkheads, defect_of
+from acmeistio.bulkheads import Bulkheads
 from acmeistio.errors import Conflict, Forbidden, Permanent, Transient
 from acmeistio.issuing import Issued, Issuing, NotIssued
 from acmeistio.looking import Looking, Seen
@@ -133,7 +133,9 @@ class Controller:
         self._changes = self._changes_looked_at = 0
         self._looking = Looking(objects, installation, journal.failed)
         self._remembered: dict[Target, Issued] = {}
-        self._bulkheads = Bulkheads(clock, journal.failed, self._wake.set)
+        self._bulkheads = Bulkheads(
+            clock, installation.gateway_namespaces, journal.failed, self._wake.set
+        )
         self._repairs = asyncio.Semaphore(REPAIRS_AT_ONCE)
         self._timer: asyncio.TimerHandle | None = None
         self._unread: dict[Target, BaseException] = {}
@@ -215,14 +217,17 @@ class Controller:
             ledger=self._ledger.ledger,
             installation=self._installation,
             now=self._clock.now(),
+            unknown=seen.doubtful,
             unreachable=self._probes.unreachable,
         )
         routed = await self._routed(seen, term)
         self._probes.seen(seen.manifests)
         current = plan(world)
-        errors = [*self._bulkheads.defects, *starmap(defect_of, self._unread.items())]
-        if seen.complete and held.keys() == declarers.keys():
+        if seen.complete:
             self._probes.retain(current.specs)
+        unread = starmap(self._bulkheads.defect_of, self._unread.items())
+        errors = [*self._bulkheads.defects, *unread]
+        if seen.complete and held.keys() == declarers.keys():
             self._forget_undeclared(frozenset(current.specs))
             await self._tidy(current, term)
         found = {*seen.defects, *routed, *current.defects, *self._probed(current)}

@@ -16,7 +16,7 @@ from acmeistio.model import CertificateSpec, GatewayAddress, Probing, Target, Un
 from acmeistio.names import DnsName
 from acmeistio.ports import Clock, Manifest
 from acmeistio.probe.owners import owner_of
-from acmeistio.probe.verdict import Hop, Outcome, Verdict, judge
+from acmeistio.probe.verdict import Asked, Broken, Hop, How, Outcome, Verdict, judge
 from acmeistio.reasons import Defect
 from acmeistio.routes import PATH_PREFIX
 
@@ -31,7 +31,18 @@ looked at again for so long, first after this and then after twice as much each 
 FIRST_RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 60.0
 
-PROBES_AT_ONCE = 16
+QUIET_SECONDS = 10.0
+"""Objects that change for the first time since so long have a name asked at once and patiently."""
+RESTLESS_SHARE = 4.0
+"""Where they change all the time, its pauses are that much shorter, and no more."""
+
+FORGOTTEN_SECONDS = 120.0
+"""A failure that nobody has asked about since then: no order waits for the name any more."""
+
+WALK_SECONDS = 10.0
+"""For all hops together."""
+PROBES_AT_ONCE = 8
+"""For one certificate: the slow names of one do not keep the next from being asked."""
 
 Key = tuple[Target, DnsName]
 
@@ -45,13 +56,14 @@ class Walker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The last verdict on a name; since when, and when it is asked again.
+    """The last verdict on a name: since when, when it was found, and when it is asked again.
 
-    `count` is how often it was the same since objects have changed.
+    `count` is how often it was the same, 0 where objects have changed after a quiet time.
     """
 
     verdict: Verdict
     since: datetime
+    asked_at: datetime
     retry_at: datetime
     count: int = 1
 
@@ -67,53 +79,58 @@ class Probes:
         self._clock = clock
         self._path = PATH_PREFIX + token
         self._expected = expected
-        self._slots = asyncio.Semaphore(PROBES_AT_ONCE)
         self._found: dict[Key, _Found] = {}
         self._manifests: Mapping[str, tuple[Manifest, ...]] = {}
+        self._changed_at = clock.now()
 
     def seen(self, manifests: Mapping[str, tuple[Manifest, ...]]) -> None:
-        """Objects as they are now. If any has changed, what failed is asked again at once."""
+        """Objects as they are now. If any has changed, what failed is asked again soon."""
         if any(self._manifests.get(kind) is not found for kind, found in manifests.items()):
             now = self._clock.now()
-            self._found = {
-                key: replace(found, retry_at=now, count=0) for key, found in self._found.items()
-            }
+            quiet = now - self._changed_at >= timedelta(seconds=QUIET_SECONDS)
+            self._changed_at = now
+            self._found = {k: _hurried(found, now, quiet) for k, found in self._found.items()}
         self._manifests = manifests
 
     def retain(self, specs: Mapping[Target, CertificateSpec]) -> None:
-        """Forget what is no longer declared."""
+        """Forget what is no longer declared, and what no order has waited for in a while."""
+        oldest = self._clock.now() - timedelta(seconds=FORGOTTEN_SECONDS)
         self._found = {
             (target, name): found
             for (target, name), found in self._found.items()
             if target in specs and name in specs[target].names
+            if found.retry_at > oldest or found.verdict.outcome is not Outcome.FAILED
         }
 
     async def ask(self, spec: CertificateSpec, names: Collection[DnsName]) -> bool:
         """Find out about names that are to be ordered; whether each was reached."""
         if self._mode is Probing.OFF:
             return False
-        return all(await asyncio.gather(*(self._ask(spec, name) for name in names)))
+        slots = asyncio.Semaphore(PROBES_AT_ONCE)
+        return all(await asyncio.gather(*(self._ask(spec, name, slots) for name in names)))
 
-    async def _ask(self, spec: CertificateSpec, name: DnsName) -> bool:
+    async def _ask(self, spec: CertificateSpec, name: DnsName, slots: asyncio.Semaphore) -> bool:
         key, addresses = (spec.target, name), spec.reached_at.get(name, ())
         if not addresses:
             return False
-        before = self._found.get(key)
-        is_news = before is None or before.count == 0
-        verdict = await self._verdict(name, addresses, PATIENCE_SECONDS if is_news else 0.0)
+        before, changed_at = self._found.get(key), self._changed_at
+        patience_seconds = PATIENCE_SECONDS if before is None or before.count == 0 else 0.0
+        async with slots:
+            verdict = await self._verdict(name, addresses, patience_seconds)
         if verdict.outcome is Outcome.REACHED:
             self._found.pop(key, None)
-        else:
-            self._found[key] = self._noted(verdict, before)
-        return verdict.outcome is Outcome.REACHED
+            return True
+        found = self._noted(verdict, before)
+        # What changed while it was asked may have mended it.
+        missed = self._changed_at != changed_at
+        self._found[key] = _hurried(found, found.asked_at, quiet=False) if missed else found
+        return False
 
     def _noted(self, verdict: Verdict, before: _Found | None) -> _Found:
         now = self._clock.now()
-        if before is None or before.verdict.outcome is not verdict.outcome:
-            return _Found(verdict, now, now + timedelta(seconds=FIRST_RETRY_SECONDS))
-        seconds = min(FIRST_RETRY_SECONDS * 2.0 ** min(before.count, 16), LONGEST_RETRY_SECONDS)
-        retry_at = now + timedelta(seconds=seconds)
-        return _Found(verdict, before.since, retry_at, before.count + 1)
+        same = before is not None and before.verdict.outcome is verdict.outcome
+        since, count = (before.since, before.count + 1) if before and same else (now, 1)
+        return _Found(verdict, since, now, now + _pause_after(count), count)
 
     async def _verdict(
         self, name: DnsName, addresses: tuple[GatewayAddress, ...], patience_seconds: float
@@ -130,12 +147,19 @@ class Probes:
             pause *= 2
 
     async def _through(self, name: DnsName, address: GatewayAddress) -> Verdict:
-        async with self._slots:
-            hops = await self._walker.walk(name, address, self._path)
+        hops = await self._walked(name, address)
         verdict = judge(name, address, hops, self._expected)
         if verdict.outcome is Outcome.REACHED:
             return verdict
         return judge(name, address, hops, self._expected, owner_of(name, self._manifests))
+
+    async def _walked(self, name: DnsName, address: GatewayAddress) -> tuple[Hop, ...]:
+        try:
+            async with asyncio.timeout(WALK_SECONDS):
+                return await self._walker.walk(name, address, self._path)
+        except TimeoutError:
+            asked = Asked("http", address.http_port, self._path)
+            return (Hop(asked, Broken(How.TIMEOUT, "no answer in time")),)
 
     def unreachable(self, spec: CertificateSpec) -> dict[DnsName, Unreachable]:
         """The names of a spec that wait because no way was found."""
@@ -169,6 +193,24 @@ class Probes:
         for name in spec.names:
             if found := self._found.get((spec.target, name)):
                 yield name, found
+
+
+def _pause_after(count: int) -> timedelta:
+    """How long a name is not asked after so many failures in a row."""
+    seconds = FIRST_RETRY_SECONDS * 2.0 ** min(max(count, 1) - 1, 16)
+    return timedelta(seconds=min(seconds, LONGEST_RETRY_SECONDS))
+
+
+def _hurried(found: _Found, now: datetime, quiet: bool) -> _Found:
+    """What was found, to be asked again because objects have changed.
+
+    After a quiet time at once, and with patience; where they change all the time, only somewhat
+    sooner than otherwise: most changes are none of this name's business.
+    """
+    if quiet:
+        return replace(found, retry_at=now, count=0)
+    pause = max(_pause_after(found.count) / RESTLESS_SHARE, timedelta(seconds=1))
+    return replace(found, retry_at=min(found.retry_at, found.asked_at + pause))
 
 
 def _best(verdicts: Iterable[Verdict]) -> Verdict:

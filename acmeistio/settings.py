@@ -122,9 +122,10 @@ class _GatewayEntry(BaseModel):
     address: _AddressEntry | None = None
 
     def workload(self, routing: Routing) -> GatewayWorkload:
-        """The pods that it is about; `routing` where it says none."""
+        """The pods that it is about; `routing` where it says none, and where that is off."""
         address = GatewayAddress(**self.address.model_dump()) if self.address else None
-        known = {**self.model_dump(), "routing": self.routing or routing, "address": address}
+        own = routing if routing is Routing.OFF else self.routing or routing
+        known = {**self.model_dump(), "routing": own, "address": address}
         return GatewayWorkload(**known)
 
 
@@ -140,12 +141,17 @@ def _gateways(text: str | None) -> str | None:
 
 def _entries(text: str) -> list[_GatewayEntry]:
     try:
-        return _ENTRIES.validate_python(yaml.safe_load(text))
+        entries = _ENTRIES.validate_python(yaml.safe_load(text))
     except yaml.YAMLError as error:
         raise ValueError("it is not YAML such as [{namespace: istio-ingress}]") from error
     except ValidationError as error:
         wrong = (".".join(map(str, item["loc"])) + f": {item['msg']}" for item in error.errors())
         raise ValueError(f"a list of gateways is expected: {', '.join(wrong)}") from error
+    services = [f"{entry.namespace}/{entry.service}" for entry in entries]
+    twice = {service for service in services if services.count(service) > 1}
+    if twice:
+        raise ValueError(f"two gateways have the same service: {', '.join(sorted(twice))}")
+    return entries
 
 
 def _words(text: str) -> list[str]:
@@ -226,10 +232,12 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _bounded_rights(self) -> Settings:
         served = {workload.namespace for workload in self.gateway_workloads}
-        if self.secrets_granted == ANY_SECRET and MESH_NAMESPACE in served:
+        closed = {MESH_NAMESPACE, self.root_namespace, self.namespace} & served
+        if self.secrets_granted == ANY_SECRET and not self.embedded and closed:
             raise ValueError(
-                f"--secrets-granted '*' would read every Secret of {MESH_NAMESPACE}, where the "
-                "mesh's CA keeps its key; name the Secrets, or give the gateway its own namespace"
+                f"--secrets-granted '*' would read every Secret of {min(closed)}, where the mesh's "
+                "CA or acmeistio keeps its keys; name the Secrets, or give the gateway its own "
+                "namespace"
             )
         granted = self._granted
         if granted is not None and self.default_secret not in granted:
@@ -274,7 +282,8 @@ class Settings(BaseSettings):
     def _allowed(self) -> frozenset[DnsName] | None:
         if self.domains_allowed is None:
             return None
-        return frozenset(parse_name(word) for word in _words(self.domains_allowed))
+        domains = (word.removeprefix("*.") for word in _words(self.domains_allowed))
+        return frozenset(parse_name(domain) for domain in domains)
 
     @property
     def _mesh_config(self) -> ObjectRef | None:

@@ -2,13 +2,14 @@
 
 Owns what is worth an Event and when it is told again: once per change, and as long as a Defect
 lasts again and again, so that `kubectl describe` shows it although Events are forgotten after an
-hour. How an Event reaches the cluster is not known here.
+hour. That the time of the next try has moved is no change. How an Event reaches the cluster is not
+known here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple, Protocol
 
 from acmeistio.controller import Look
 from acmeistio.issuing import Issued, NotIssued
@@ -17,18 +18,35 @@ from acmeistio.model import (
     Event,
     Issue,
     IssueReason,
+    Keep,
+    Leaf,
     ObjectRef,
+    Stored,
     StoreKnown,
     StorePlaceholder,
     Target,
+    is_by_hand,
 )
+from acmeistio.names import DnsName, covers
+from acmeistio.planning.decide import Verdict
 from acmeistio.ports import Clock
-from acmeistio.reasons import Defect
+from acmeistio.reasons import Defect, Reason
 
 TOLD_AGAIN_SECONDS = 1800.0
 """A Defect that lasts is told again after this: the API server forgets Events after an hour."""
 
 _FIRST = frozenset({IssueReason.NOT_ISSUED_YET, IssueReason.NAMES_ADDED})
+
+_INTERRUPTED = frozenset({Reason.IssuerPaused.code})
+"""Gone while it is tried whether they last; one that is back after that is no change."""
+
+
+class _Telling(NamedTuple):
+    """What makes a Defect the same to its user, whatever its remedy says of the next try."""
+
+    regarding: ObjectRef
+    code: str
+    sentence: str
 
 
 class Announcer(Protocol):
@@ -44,27 +62,58 @@ class EventJournal:
     def __init__(self, announcer: Announcer, clock: Clock) -> None:
         self._announcer = announcer
         self._clock = clock
-        self._told_at: dict[Event, float] = {}
+        self._told_at: dict[_Telling, float] = {}
+        self._served: dict[Target, set[ObjectRef]] = {}
+        """Who was told in this life that its names are served."""
 
     def looked(self, look: Look) -> None:
-        """Tell each Defect that is new, and each that was told long ago."""
+        """Tell each Defect that is new or was told long ago, and who finds its names served."""
+        # Where too much is told at once the oldest is lost: of the two, what needs nobody's hand.
+        self._tell_served(look)
+        self._tell_defects(look)
+
+    def _tell_served(self, look: Look) -> None:
+        """Who came after a certificate was issued and finds all its names in it."""
+        self._served = {
+            target: refs.intersection(look.declarers[target])
+            for target, refs in self._served.items()
+            if target in look.declarers
+        }
+        now = self._clock.now()
+        for target, spec in look.plan.specs.items():
+            held = look.held.get(target)
+            if isinstance(held, Stored) and _is_of_a_ca(held) and held.leaf.not_after > now:
+                self._tell_newcomers(spec, held, look.plan.verdicts[target])
+
+    def _tell_newcomers(self, spec: CertificateSpec, held: Stored, verdict: Verdict) -> None:
+        told = self._served.setdefault(spec.target, set())
+        # Those that the Secret was written for were told when it was issued.
+        newcomers = _names_of_others(spec, told.union(held.marks.declared_by))
+        for source, names in newcomers.items():
+            if all(covers(held.leaf.names, name) for name in names):
+                told.add(source)
+                note = _note(spec.target, _issuer(spec, verdict), names, held.leaf)
+                self._announcer.tell(Event(source, "CertificateServed", note))
+
+    def _tell_defects(self, look: Look) -> None:
         now = self._clock.monotonic()
-        current = [event for defect in look.defects for event in _events(defect, look)]
-        self._told_at = {e: self._told_at[e] for e in current if e in self._told_at}
-        for event in current:
-            if event not in self._told_at or now - self._told_at[event] >= TOLD_AGAIN_SECONDS:
-                self._told_at[event] = now
+        current = dict(told for defect in look.defects for told in _events(defect, look))
+        self._told_at = {
+            telling: at
+            for telling, at in self._told_at.items()
+            if now - at < TOLD_AGAIN_SECONDS
+            and (telling in current or telling.code in _INTERRUPTED)
+        }
+        for telling, event in current.items():
+            if telling not in self._told_at:
+                self._told_at[telling] = now
                 self._announcer.tell(event)
 
     def issued(self, spec: CertificateSpec, issue: Issue, issued: Issued) -> None:
         """Tell each object that declares one of the names."""
         leaf = issued.bundle.leaf
         reason = "CertificateIssued" if issue.reason in _FIRST else "CertificateRenewed"
-        note = (
-            f"Secret {spec.target} has a certificate of {spec.issuer} for "
-            f"{', '.join(sorted(leaf.names))}; valid until {leaf.not_after:%Y-%m-%d %H:%M} UTC, "
-            f"serial {leaf.serial:x}"
-        )
+        note = _note(spec.target, spec.issuer, leaf.names, leaf)
         for source in spec.sources:
             self._announcer.tell(Event(source, reason, note))
 
@@ -78,7 +127,39 @@ class EventJournal:
         """Nothing: what users can do something about is a Defect."""
 
 
-def _events(defect: Defect, look: Look) -> Iterator[Event]:
+def _is_of_a_ca(held: Stored) -> bool:
+    """Whether acmeistio had it issued: what was put there by hand may be of anybody."""
+    marks = held.marks
+    return marks.managed and not marks.placeholder and not is_by_hand(held)
+
+
+def _issuer(spec: CertificateSpec, verdict: Verdict) -> str | None:
+    """Of what is stored, None where it may be another than the one that is asked for now."""
+    return spec.issuer if isinstance(verdict.decision, Keep) else None
+
+
+def _names_of_others(
+    spec: CertificateSpec, known: set[ObjectRef]
+) -> Mapping[ObjectRef, list[DnsName]]:
+    """The names of each object that is not known, in one pass: there may be thousands."""
+    found: dict[ObjectRef, list[DnsName]] = {}
+    for name, refs in spec.declared_by.items():
+        for ref in refs:
+            if ref not in known:
+                found.setdefault(ref, []).append(name)
+    return found
+
+
+def _note(target: Target, issuer: str | None, names: Iterable[DnsName], leaf: Leaf) -> str:
+    """What is in a Secret, for the owner of some of its names."""
+    return (
+        f"Secret {target} has a certificate {f'of {issuer} ' if issuer else ''}for "
+        f"{', '.join(sorted(names))}; valid until {leaf.not_after:%Y-%m-%d %H:%M} UTC, "
+        f"serial {leaf.serial:x}"
+    )
+
+
+def _events(defect: Defect, look: Look) -> Iterator[tuple[_Telling, Event]]:
     """A Defect on the object that it is about; one of a Secret on the objects that want it."""
     subjects: tuple[ObjectRef, ...] = (defect.subject,)
     if defect.subject.kind == "Secret":
@@ -88,7 +169,8 @@ def _events(defect: Defect, look: Look) -> Iterator[Event]:
     sentence = f"{about}{defect.sentence}"
     for subject in subjects:
         note = f"{_begun(sentence, defect)}. {defect.remedy}"
-        yield Event(subject, defect.code, note, warns=True)
+        event = Event(subject, defect.code, note, warns=True)
+        yield _Telling(subject, defect.code, sentence), event
 
 
 def _begun(sentence: str, defect: Defect) -> str:

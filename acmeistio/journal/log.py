@@ -29,7 +29,9 @@ def configure(log_format: LogFormat, level: str) -> None:
     """Log to standard output, as text or as JSON lines."""
     text = log_format is LogFormat.TEXT or (log_format is LogFormat.AUTO and sys.stdout.isatty())
     renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
         if text
         else structlog.processors.JSONRenderer(ensure_ascii=False)
     )
@@ -44,7 +46,29 @@ def configure(log_format: LogFormat, level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stdout),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING, handlers=[_Handed()])
+
+
+class _Handed(logging.Handler):
+    """Lines of Python's own logging, which libraries and the adapters write, told as all others."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand a record on, with its traceback; a line that can't be made is no failure."""
+        try:
+            structlog.get_logger().log(
+                _level(record.levelno),
+                "log",
+                logger=record.name,
+                message=plain(record.getMessage(), 1000),
+                exc_info=record.exc_info,
+            )
+        except Exception:  # noqa: BLE001  # as every Handler does: whoever logs must go on
+            self.handleError(record)
+
+
+def _level(number: int) -> int:
+    """The next lower level that has a name: structlog knows no other."""
+    return next((n for n in (logging.CRITICAL, logging.ERROR) if number >= n), logging.WARNING)
 
 
 def tell_unknown_variables(advice: Mapping[str, str]) -> None:

@@ -1,7 +1,9 @@
 """One CertificateSpec per target out of all declarations; the order of the input never matters.
 
 Who holds the certificate now keeps it, else the older object decides: a parameter that it has an
-opinion on binds the later ones, and a later one that contradicts contributes no name.
+opinion on binds the later ones, and a later one that contradicts contributes no name. Who says
+nothing has no opinion; but nobody decides for the silent of another namespace, whose parameters are
+the installation's: else whoever joins a shared certificate could have it made anew for all.
 """
 
 from __future__ import annotations
@@ -41,10 +43,11 @@ class Holder:
 class _Merged:
     """The opinions that bind so far, and who had them; the names in order of precedence.
 
-    `reached_at`: through which gateways each name is served.
+    `sources` are the objects that contribute, `reached_at` the gateways of each name.
     """
 
     opinions: dict[str, tuple[str, ObjectRef]] = field(default_factory=dict)
+    sources: list[ObjectRef] = field(default_factory=list)
     names: dict[DnsName, list[ObjectRef]] = field(default_factory=dict)
     reached_at: dict[DnsName, set[GatewayAddress]] = field(default_factory=dict)
 
@@ -71,9 +74,9 @@ def merge(
 def _merge_target(
     target: Target, group: list[Declaration], holder: Holder, installation: Installation
 ) -> tuple[CertificateSpec | None, list[Defect]]:
-    merged, defects = _Merged(), []
+    merged, defects = _Merged(), list[Defect]()
     for declaration in sorted(group, key=lambda d: _precedence(d, holder)):
-        conflict = _contradiction(declaration, merged)
+        conflict = _contradiction(declaration, merged, installation)
         if conflict:
             defects.append(conflict)
         else:
@@ -98,25 +101,48 @@ def _precedence(declaration: Declaration, holder: Holder) -> tuple[object, ...]:
     )
 
 
-def _contradiction(declaration: Declaration, merged: _Merged) -> Defect | None:
+def _contradiction(
+    declaration: Declaration, merged: _Merged, installation: Installation
+) -> Defect | None:
     """The first parameter in which a declaration contradicts what binds already."""
     for parameter in PARAMETERS:
         value = getattr(declaration, parameter)
-        other, winner = merged.opinions.get(parameter, (value, declaration.source))
-        if value is not None and value != other:
+        binding = _binding(parameter, declaration, merged, installation)
+        if value is not None and binding and value != binding[0]:
+            other, winner = binding
             return defect(
                 Reason.ConflictingDeclaration,
                 declaration.source,
                 parameter=parameter.replace("_", "-"),
                 value=value,
-                other=other,
+                other=other or "the CA's default",
                 winner=winner,
                 target=declaration.target,
             )
     return None
 
 
+def _binding(
+    parameter: str, declaration: Declaration, merged: _Merged, installation: Installation
+) -> tuple[str | None, ObjectRef] | None:
+    """What a parameter must be for a declaration, and by whom; None where it may decide itself."""
+    if parameter in merged.opinions:
+        return merged.opinions[parameter]
+    own = declaration.source.namespace
+    silent = next((ref for ref in merged.sources if ref.namespace != own), None)
+    if silent is None:
+        return None
+    issuer = installation.issuers[_opinion(merged, "issuer") or installation.default_issuer]
+    defaults = {
+        "issuer": installation.default_issuer,
+        "key_type": DEFAULT_KEY_TYPE,
+        "profile": issuer.profile,
+    }
+    return defaults[parameter], silent
+
+
 def _add(declaration: Declaration, merged: _Merged) -> None:
+    merged.sources.append(declaration.source)
     for parameter in PARAMETERS:
         value = getattr(declaration, parameter)
         if value is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -29,8 +29,9 @@ class World:
     """All that a plan depends on, as it was looked at in one go.
 
     `held` has an entry for every target that a declaration names; a target whose Secret could
-    not be read is left out of it, and of the plan: unknown is not absent. `unreachable` says which
-    names of a spec wait for a way.
+    not be read is left out of it, and of the plan: unknown is not absent. `unknown` are kinds of
+    declaring objects that could not be read; `unreachable` says which names of a spec wait for a
+    way.
     """
 
     declarations: tuple[Declaration, ...]
@@ -39,6 +40,7 @@ class World:
     ledger: Ledger
     installation: Installation
     now: datetime
+    unknown: frozenset[str] = frozenset()
     unreachable: Callable[[CertificateSpec], Mapping[DnsName, Unreachable]] = lambda _: {}
 
 
@@ -61,6 +63,7 @@ def plan(world: World) -> Plan:
     """What to do now for every target."""
     holders = {target: _holder(held) for target, held in world.held.items()}
     known = [d for d in world.declarations if d.target in world.held]
+    known += [*_kept(world)]
     specs, merge_defects = merge(known, holders, world.installation)
     verdicts = {spec.target: _decided(spec, world) for spec in specs}
     found = [d for verdict in verdicts.values() for d in verdict.defects]
@@ -69,6 +72,29 @@ def plan(world: World) -> Plan:
         verdicts=verdicts,
         defects=tuple(sorted({*merge_defects, *found})),
     )
+
+
+def _kept(world: World) -> Iterator[Declaration]:
+    """What objects of an unknown kind have in the certificates that are stored.
+
+    Nothing else is known of them; a certificate that is made meanwhile must not lose their names.
+    """
+    for target, held in world.held.items():
+        if not isinstance(held, Stored) or is_placeholder(held):
+            continue
+        issuers = world.installation.issuers.values()
+        url = held.marks.directory_url
+        for ref in held.marks.declared_by:
+            if ref.kind in world.unknown:
+                yield Declaration(
+                    source=ref,
+                    created_at=None,
+                    names=tuple(sorted(held.leaf.names)),
+                    target=target,
+                    issuer=next((i.name for i in issuers if i.directory_url == url), None),
+                    key_type=held.leaf.key_type,
+                    profile=held.marks.profile,
+                )
 
 
 def _decided(spec: CertificateSpec, world: World) -> Verdict:

@@ -25,6 +25,8 @@ PASS_MARK: Final = "acmeistio-pass"
 
 NAME: Final = "acmeistio"
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+INSTANCE: Final = "app.kubernetes.io/instance"
+"""The namespace of the acmeistio that an object belongs to: there may be several."""
 ROUTE_NAME: Final = "acme-http01"
 SERVICE_PORT: Final = 80
 MAX_NAME_CHARACTERS: Final = 63
@@ -41,15 +43,30 @@ Manifests = Mapping[str, tuple[dict[str, Any], ...]]
 """All objects by kind, as `kind_of` names it."""
 
 
-def new(api_version: str, kind: str, namespace: str, name: str, spec: Mapping[str, Any]) -> Route:
-    """An object of acmeistio's."""
-    labels = {MANAGED_BY: NAME, "app.kubernetes.io/name": NAME}
+def new(
+    api_version: str,
+    kind: str,
+    namespace: str,
+    name: str,
+    spec: Mapping[str, Any],
+) -> Route:
+    """An object of acmeistio's; which installation's is said by `labelled`."""
     return {
         "apiVersion": api_version,
         "kind": kind,
-        "metadata": {"namespace": namespace, "name": name, "labels": labels},
+        "metadata": {"namespace": namespace, "name": name},
         "spec": dict(spec),
     }
+
+
+def labelled(route: Route, installation: Installation) -> Route:
+    """The object as one of this installation."""
+    labels = {
+        MANAGED_BY: NAME,
+        INSTANCE: installation.namespace,
+        "app.kubernetes.io/name": NAME,
+    }
+    return {**route, "metadata": {**route["metadata"], "labels": labels}}
 
 
 def reference(route: Mapping[str, Any]) -> ObjectRef:
@@ -59,8 +76,14 @@ def reference(route: Mapping[str, Any]) -> ObjectRef:
 
 
 def is_ours(manifest: Mapping[str, Any]) -> bool:
-    """Whether an object carries acmeistio's label."""
+    """Whether an object is of acmeistio, whichever installation's: no source, and no owner."""
     return untrusted.mapping(manifest, "metadata", "labels").get(MANAGED_BY) == NAME
+
+
+def is_of(manifest: Mapping[str, Any], installation: Installation) -> bool:
+    """Whether an object is of this installation."""
+    labels = untrusted.mapping(manifest, "metadata", "labels")
+    return is_ours(manifest) and labels.get(INSTANCE) == installation.namespace
 
 
 def service_host(installation: Installation) -> str:

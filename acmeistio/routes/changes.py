@@ -1,7 +1,7 @@
 """What is to be done so that the route objects that exist are those that must. Pure.
 
-Only what carries acmeistio's label is changed or deleted; another object of the same name stays,
-and is told of.
+Only what carries the labels of this installation is changed or deleted; another object of the same
+name stays, and is told of.
 """
 
 from __future__ import annotations
@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from acmeistio.model import Installation, ObjectRef
 from acmeistio.names import DnsName
 from acmeistio.reasons import Defect, Reason, defect
-from acmeistio.routes import GATEWAY_API_VERSION, Manifests, Route, is_ours, reference
+from acmeistio.routes import (
+    GATEWAY_API_VERSION,
+    Manifests,
+    Route,
+    is_of,
+    labelled,
+    reference,
+)
 from acmeistio.routes.mirrors import mirrors
 from acmeistio.routes.permanent import permanent
 from acmeistio.routes.unrouted import unrouted
@@ -39,16 +46,22 @@ def wanted(
         *unrouted(installation, manifests),
         *mirrors(installation, manifests, names),
     )
-    return {reference(route): route for route in routes}
+    return {reference(route): labelled(route, installation) for route in routes}
 
 
 def changes(
-    routes: Mapping[ObjectRef, Route], existing: Iterable[Route], unknown: Collection[str]
+    routes: Mapping[ObjectRef, Route],
+    existing: Iterable[Route],
+    unknown: Collection[str],
+    installation: Installation,
 ) -> Changes:
-    """What to do. Nothing is done to a kind that is `unknown` at the moment."""
+    """What to do. Nothing is done to a kind that is `unknown` at the moment.
+
+    Nothing at all is deleted while a kind is unknown: what a route is there for may be of it.
+    """
     there = {reference(manifest): manifest for manifest in existing}
     known = {ref: route for ref, route in routes.items() if ref.kind not in unknown}
-    foreign = {ref for ref in known if ref in there and not is_ours(there[ref])}
+    foreign = {ref for ref in known if ref in there and not is_of(there[ref], installation)}
     return Changes(
         create=tuple(route for ref, route in known.items() if ref not in there),
         update=tuple(
@@ -59,7 +72,7 @@ def changes(
         delete=tuple(
             manifest
             for ref, manifest in there.items()
-            if is_ours(manifest) and ref not in routes and ref.kind not in unknown
+            if not unknown and is_of(manifest, installation) and ref not in routes
         ),
         defects=tuple(defect(Reason.RouteNotManaged, ref) for ref in sorted(foreign)),
     )
@@ -73,7 +86,7 @@ def agrees(route: Route, existing: Route) -> bool:
     """
     group = route["apiVersion"].partition("/")[0]
     same = _includes if group == GATEWAY_API else _equals
-    return same(existing["spec"], route["spec"]) and _includes(
+    return same(existing.get("spec"), route["spec"]) and _includes(
         existing["metadata"], route["metadata"]
     )
 

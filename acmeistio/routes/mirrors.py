@@ -97,8 +97,7 @@ def _of_ingresses(
         if not_processed_because(ingress, classes, installation):
             continue
         ref = untrusted.reference(ingress)
-        rules = untrusted.sequence(untrusted.mapping(ingress, "spec").get("rules"))
-        hosts = [untrusted.text(untrusted.mapping(rule).get("host")) or "*" for rule in rules]
+        hosts = _routed(ingress)
         if not wanted.has_any(hosts):
             continue
         gateways = [base_name(workload, installation)]
@@ -106,10 +105,17 @@ def _of_ingresses(
         if len(theirs) <= MAX_NAME_CHARACTERS:
             gateways.append(f"{installation.root_namespace}/{theirs}")
         for number, group in enumerate(_apart(hosts)):
-            name = derived_name(
-                "ingress", ref.namespace, ref.name, *([str(number)] if number else [])
-            )
+            which = [base_name(workload, installation)] + ([str(number)] if number else [])
+            name = derived_name("ingress", ref.namespace, ref.name, *which)
             yield _virtual_service(workload.namespace, name, group, gateways, ["."], installation)
+
+
+def _routed(ingress: Mapping[str, Any]) -> list[str]:
+    """The hosts of rules; one without paths is dropped by Istio, and makes no virtual host."""
+    rules = map(
+        untrusted.mapping, untrusted.sequence(untrusted.mapping(ingress, "spec").get("rules"))
+    )
+    return [untrusted.text(rule.get("host")) or "*" for rule in rules if "http" in rule]
 
 
 def _apart(hosts: Iterable[str]) -> list[list[str]]:

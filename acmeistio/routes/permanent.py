@@ -21,6 +21,7 @@ from acmeistio.routes import (
     SERVICE_PORT,
     Route,
     challenge_rule,
+    labelled,
     new,
     service_host,
 )
@@ -29,6 +30,7 @@ FILTER_VERSION = "networking.istio.io/v1alpha3"
 GATEWAY_CLASS_LABEL = "gateway.networking.k8s.io/gateway-class-name"
 """On pods of gateways that Istio deploys for Gateways of the Gateway API."""
 MISDIRECTED = "misdirected"
+DESTINATION_RULE = "DestinationRule"
 
 _CONNECTION_MANAGER = "envoy.filters.network.http_connection_manager"
 _TYPES = "type.googleapis.com/envoy.extensions"
@@ -43,6 +45,10 @@ _OF_ANOTHER_HOST = (
 
 def permanent(installation: Installation) -> Iterator[Route]:
     """All of them for an installation."""
+    return (labelled(route, installation) for route in _permanent(installation))
+
+
+def _permanent(installation: Installation) -> Iterator[Route]:
     routed = [w for w in installation.gateways if w.routing is not Routing.OFF]
     for workload in routed:
         name = base_name(workload, installation)
@@ -60,9 +66,12 @@ def permanent(installation: Installation) -> Iterator[Route]:
 
 
 def base_name(workload: GatewayWorkload, installation: Installation) -> str:
-    """The name of a gateway's objects; of several in one namespace the later say which."""
+    """The name of a gateway's objects; of several in one namespace the later say which.
+
+    `at` keeps them apart from the names of what one gateway has several of.
+    """
     here = [w for w in installation.gateways if w.namespace == workload.namespace]
-    return NAME if here[0] is workload else f"{NAME}-{workload.service}"
+    return NAME if here[0] is workload else f"{NAME}-at-{workload.service}"
 
 
 def _gateway(workload: GatewayWorkload, name: str) -> Route:
@@ -88,7 +97,7 @@ def _destination_rule(installation: Installation) -> Route:
         "host": service_host(installation),
         "trafficPolicy": {"tls": {"mode": "DISABLE"}},
     }
-    return new(ISTIO_VERSION, "DestinationRule", installation.namespace, NAME, spec)
+    return new(ISTIO_VERSION, DESTINATION_RULE, installation.namespace, NAME, spec)
 
 
 def _filters(

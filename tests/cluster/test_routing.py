@@ -148,6 +148,7 @@ def test_they_are_made_at_the_start(unrouted: Bed) -> None:
     for body in _ours(unrouted).values():
         assert body["metadata"]["labels"].keys() == {
             "app.kubernetes.io/managed-by",
+            "app.kubernetes.io/instance",
             "app.kubernetes.io/name",
         }
     _declare(unrouted, WWW)
@@ -186,6 +187,15 @@ def test_they_are_mended(unrouted: Bed, report: Callable[[str], None]) -> None:
         assert _not_as_wanted(unrouted) == set(), what
         report(f"route objects {what}: mended after {time.monotonic() - begin:.1f} s")
     assert unrouted.gateway.rejections() == {}
+
+
+def test_each_is_mended_by_itself(unrouted: Bed) -> None:
+    """None is looked at only because another has changed."""
+    unrouted.start_acmeistio()
+    unrouted.wait_for(lambda: _are_as_wanted(unrouted), "the routes are there")
+    for place in _wanted():
+        _spoil(unrouted, place, CHANGED)
+        unrouted.wait_for(lambda: _are_as_wanted(unrouted), f"{place} is mended", MENDED_SECONDS)
 
 
 def _spoil(bed: Bed, place: Place, change: dict[str, Object] | None) -> None:

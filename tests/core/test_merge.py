@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -165,6 +166,32 @@ def test_the_holder_keeps_it() -> None:
     )
     assert (spec.issuer, spec.names) == ("other", (B,))
     assert [made.subject for made in defects] == [ref("old")]
+
+
+@pytest.mark.parametrize(
+    "opinion",
+    [{"issuer": "other"}, {"key_type": KeyType.RSA_2048}, {"profile": "shortlived"}],
+)
+def test_nobody_decides_for_the_silent_of_another_namespace(opinion: dict[str, Any]) -> None:
+    """Whoever joins a shared certificate could have it made anew, untrusted, for everybody."""
+    spec, defects = merged(
+        declaration("one", A, created_at=OLD),
+        declaration("two", B, namespace="tenant", created_at=NEW, **opinion),
+    )
+    assert spec.names == (A,)
+    assert (spec.issuer, spec.key_type, spec.profile) == ("ca", KeyType.ECDSA_P256, None)
+    assert [(made.code, made.subject.namespace) for made in defects] == [
+        ("ConflictingDeclaration", "tenant")
+    ]
+
+
+def test_who_says_what_is_so_anyway_contradicts_nobody() -> None:
+    """The default by its name."""
+    spec, defects = merged(
+        declaration("one", A, created_at=OLD),
+        declaration("two", B, namespace="tenant", created_at=NEW, issuer="ca"),
+    )
+    assert (spec.names, defects) == ((A, B), [])
 
 
 def test_a_loser_binds_nobody() -> None:

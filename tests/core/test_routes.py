@@ -58,7 +58,7 @@ def routes(
 
 def ingress(*hosts: str, name: str = "web", namespace: str = "shop") -> dict[str, Any]:
     """An Ingress with a rule for each host; "" is a rule without."""
-    rules = [{"host": host} if host else {} for host in hosts]
+    rules = [{"http": {}, **({"host": host} if host else {})} for host in hosts]
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "Ingress",
@@ -150,14 +150,16 @@ def test_each_gateway_has_a_set_of_its_own() -> None:
         "VirtualService edge/acmeistio",
         "EnvoyFilter edge/acmeistio",
         "EnvoyFilter edge/acmeistio-misdirected",
-        "Gateway edge/acmeistio-inside",
-        "VirtualService edge/acmeistio-inside",
+        "Gateway edge/acmeistio-at-inside",
+        "VirtualService edge/acmeistio-at-inside",
         "EnvoyFilter mesh/acmeistio-gateway-api",
         "EnvoyFilter mesh/acmeistio-gateway-api-misdirected",
         "DestinationRule acme/acmeistio",
     }
-    assert found["Gateway edge/acmeistio-inside"]["spec"]["selector"] == {"istio": "inside"}
-    assert found["VirtualService edge/acmeistio-inside"]["spec"]["gateways"] == ["acmeistio-inside"]
+    assert found["Gateway edge/acmeistio-at-inside"]["spec"]["selector"] == {"istio": "inside"}
+    assert found["VirtualService edge/acmeistio-at-inside"]["spec"]["gateways"] == [
+        "acmeistio-at-inside"
+    ]
     host = "acmeistio.acme.svc.corp.example"
     assert found["DestinationRule acme/acmeistio"]["spec"]["host"] == host
     assert host in str(found["EnvoyFilter edge/acmeistio"])
@@ -237,6 +239,13 @@ def test_the_mirror_of_an_ingress() -> None:
         ],
         "http": [MIRRORED],
     }
+
+
+def test_a_rule_without_paths_has_none() -> None:
+    """Istio drops it."""
+    manifest = ingress("www.example.com")
+    manifest["spec"]["rules"] = [{"host": "www.example.com"}]
+    assert mirrors(manifest) == []
 
 
 def test_what_istio_does_not_process_has_none() -> None:
@@ -377,7 +386,7 @@ ROUTES = {reference(route): route for route in routes().values()}
 
 def test_nothing_is_to_be_done_where_all_is_there() -> None:
     """What an API server adds does not matter."""
-    found = changes(ROUTES, map(stored, ROUTES.values()), frozenset())
+    found = changes(ROUTES, map(stored, ROUTES.values()), frozenset(), INSTALLATION)
     assert (found.create, found.update, found.delete, found.defects) == ((), (), (), ())
 
 
@@ -386,7 +395,7 @@ def test_what_is_missing_is_made_and_what_is_spoilt_is_mended() -> None:
     spoilt = stored(ROUTES[ObjectRef(ISTIO_GATEWAY, "istio-system", "acmeistio")])
     spoilt["spec"]["servers"][0]["hosts"] = ["elsewhere.example"]
     spoilt["metadata"]["annotations"] = {"note": "mine"}
-    found = changes(ROUTES, [spoilt], frozenset())
+    found = changes(ROUTES, [spoilt], frozenset(), INSTALLATION)
     assert len(found.create) == len(ROUTES) - 1
     [mended] = found.update
     assert mended["spec"]["servers"][0]["hosts"] == ["*"]
@@ -397,7 +406,7 @@ def test_what_is_missing_is_made_and_what_is_spoilt_is_mended() -> None:
 def test_what_is_not_needed_any_more_goes() -> None:
     """If it is ours: `routing: off` leaves nothing behind."""
     theirs = stored(virtual_service("www.example.com"))
-    found = changes({}, [*map(stored, ROUTES.values()), theirs], frozenset())
+    found = changes({}, [*map(stored, ROUTES.values()), theirs], frozenset(), INSTALLATION)
     assert {reference(route) for route in found.delete} == set(ROUTES)
 
 
@@ -406,7 +415,7 @@ def test_nothing_foreign_is_touched() -> None:
     foreign = stored(ROUTES[ObjectRef(ISTIO_GATEWAY, "istio-system", "acmeistio")])
     del foreign["metadata"]["labels"]
     foreign["spec"] = {}
-    found = changes(ROUTES, [foreign], frozenset())
+    found = changes(ROUTES, [foreign], frozenset(), INSTALLATION)
     assert (found.update, found.delete) == ((), ())
     assert [(made.code, made.subject.name) for made in found.defects] == [
         ("RouteNotManaged", "acmeistio")
@@ -415,14 +424,31 @@ def test_nothing_foreign_is_touched() -> None:
 
 def test_unknown_is_not_absent() -> None:
     """A kind that can't be listed now is neither made anew nor deleted."""
-    found = changes(ROUTES, [], frozenset({"EnvoyFilter"}))
+    found = changes(ROUTES, [], frozenset({"EnvoyFilter"}), INSTALLATION)
     assert {route["kind"] for route in found.create} == {
         "Gateway",
         "VirtualService",
         "DestinationRule",
     }
     filters = [stored(route) for route in ROUTES.values() if route["kind"] == "EnvoyFilter"]
-    assert changes({}, filters, frozenset({"EnvoyFilter"})).delete == ()
+    for unknown in ("EnvoyFilter", "Ingress"):
+        assert changes({}, filters, frozenset({unknown}), INSTALLATION).delete == ()
+
+
+def test_another_installation_keeps_its_own() -> None:
+    """Both have the label of acmeistio; neither deletes or mends what is the other's."""
+    other = replace(INSTALLATION, namespace="acme-too")
+    theirs = [stored(route) for route in wanted(other, {}, ()).values()]
+    found = changes(ROUTES, theirs, frozenset(), INSTALLATION)
+    assert (found.update, found.delete) == ((), ())
+    assert {made.code for made in found.defects} == {"RouteNotManaged"}
+
+
+def test_an_object_of_ours_that_is_spoilt_beyond_reading_is_mended() -> None:
+    """Whatever is left of it."""
+    spoilt = stored(ROUTES[ObjectRef(ISTIO_GATEWAY, "istio-system", "acmeistio")])
+    del spoilt["spec"]
+    assert len(changes(ROUTES, [spoilt], frozenset(), INSTALLATION).update) == 1
 
 
 @pytest.mark.parametrize(

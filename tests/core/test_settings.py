@@ -362,9 +362,9 @@ GATEWAYS = """
 
 def test_several_gateways(options: dict[str, Any]) -> None:
     """What one leaves out has the default of all."""
-    installation = load_settings({**options, "gateways": GATEWAYS, "routing": "off"}).installation
+    installation = load_settings({**options, "gateways": GATEWAYS}).installation
     assert installation.gateways == (
-        GatewayWorkload("edge", {"istio": "edge"}, "edge", Routing.OFF),
+        GatewayWorkload("edge", {"istio": "edge"}, "edge", Routing.FILTER),
         GatewayWorkload(
             "inside",
             routing=Routing.MIRROR,
@@ -405,3 +405,43 @@ def test_one_word_on_where_the_gateway_runs(options: dict[str, Any]) -> None:
 def test_no_gateway_class(options: dict[str, Any]) -> None:
     """An empty variable is one that is not set, so there is a word for it."""
     assert load_settings({**options, "gateway_class": "none"}).installation.gateway_class is None
+
+
+def test_off_is_off_for_all(options: dict[str, Any]) -> None:
+    """Whatever a gateway says itself: so it is when acmeistio is to be uninstalled."""
+    gateways = load_settings(
+        {**options, "gateways": GATEWAYS, "routing": "off"}
+    ).installation.gateways
+    assert {workload.routing for workload in gateways} == {Routing.OFF}
+
+
+def test_two_gateways_are_two_services(options: dict[str, Any]) -> None:
+    """Their objects are called by these."""
+    with pytest.raises(Misconfigured, match="same service: edge/edge"):
+        load_settings(
+            {
+                **options,
+                "gateways": "[{namespace: edge, service: edge}]".replace(
+                    "]", ", {namespace: edge, service: edge}]"
+                ),
+            }
+        )
+
+
+def test_any_secret_of_the_meshs_root_is_too_much() -> None:
+    """Wherever that is: the key of its CA lies there."""
+    with pytest.raises(Misconfigured, match="istio-mesh"):
+        load_settings(
+            {
+                "issuer": "letsencrypt",
+                "secrets_granted": "*",
+                "root_namespace": "istio-mesh",
+                "gateways": "[{namespace: istio-mesh}]",
+            }
+        )
+
+
+def test_a_wildcard_domain_is_its_domain(options: dict[str, Any]) -> None:
+    """What is below it is allowed with it."""
+    installation = load_settings({**options, "domains_allowed": "*.example.com"}).installation
+    assert installation.domains_allowed == {"example.com"}

@@ -1,8 +1,11 @@
-"""What must never be in a log."""
+"""What must never be in a log, and that every line of it has the form that was asked for."""
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 
 from josepy.json_util import encode_b64jose
 
@@ -58,3 +61,59 @@ def pieces(site: Site) -> set[str]:
     key = account_key(site.secret_data("acmeistio-account-pebble")["tls.key"])
     whole = [*bodies, *encoded, str(encode_b64jose(key.thumbprint()))]
     return {text[at : at + PIECE] for text in whole for at in range(0, len(text) - PIECE, PIECE)}
+
+
+LIBRARY = """
+import logging
+from acmeistio.journal.log import configure
+from acmeistio.settings import LogFormat
+
+configure(LogFormat({format!r}), {level!r})
+log = logging.getLogger("some.library")
+log.info("not worth a line")
+log.warning("%s can't be\\nfollowed", "Secret edge/api-certs")
+try:
+    1 / 0
+except ZeroDivisionError:
+    log.exception("a mistake")
+log.log(35, "of a level in between")
+"""
+
+
+def lines_of_a_library(log_format: str, level: str = "info") -> list[str]:
+    """What a child process has logged by Python's own logging; on standard output alone."""
+    program = LIBRARY.format(format=log_format, level=level)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def test_lines_of_libraries_are_json_too() -> None:
+    """With time and level, one line each; a traceback is a field."""
+    lines = [json.loads(line) for line in lines_of_a_library("json")]
+    assert all(line["event"] == "log" and line["logger"] == "some.library" for line in lines)
+    assert all(re.fullmatch(r"20\d\d-.*Z", line["timestamp"]) for line in lines)
+    assert [(line["level"], line["message"]) for line in lines] == [
+        ("warning", "Secret edge/api-certs can't be followed"),
+        ("error", "a mistake"),
+        ("warning", "of a level in between"),
+    ]
+    assert "ZeroDivisionError" in lines[1]["exception"]
+    assert "exception" not in lines[0]
+
+
+def test_lines_of_libraries_are_text_too() -> None:
+    """Time, level and event before what is said; the traceback follows."""
+    first, second, *traceback, last = lines_of_a_library("text")
+    for line, said in ((first, "can't be followed"), (second, "a mistake"), (last, "in between")):
+        assert re.match(r"20\d\d-\S+Z \[(warning|error) *\] log  *\[some.library\] ", line)
+        assert said in line
+    assert "ZeroDivisionError" in traceback[-1]
+
+
+def test_lines_of_libraries_keep_to_the_level() -> None:
+    """Who wants errors alone gets no warning of a library."""
+    levels = [json.loads(line)["level"] for line in lines_of_a_library("json", "error")]
+    assert levels == ["error"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from acmeistio.model import GatewayAddress
@@ -17,12 +18,17 @@ class SimulatedGateway:
         self._tokens = tokens
         self.faults: dict[str, Answered | Broken] = {}
         """What comes instead, by host."""
+        self.seconds = 0.0
+        """How long an answer takes."""
+        self.slow: set[str] = set()
+        """Hosts that answer after a minute."""
         self.asked: list[str] = []
 
     async def walk(self, name: DnsName, address: GatewayAddress, path: str) -> tuple[Hop, ...]:
         """See Walker.walk."""
         self.asked.append(name)
         asked = Asked("http", address.http_port, path)
+        await asyncio.sleep(60.0 if name in self.slow else self.seconds)
         came = self.faults.get(name) or self._answer(name, path)
         return (Hop(asked, came),)
 

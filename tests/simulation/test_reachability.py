@@ -8,7 +8,7 @@ from acmeistio.model import Probing
 from acmeistio.probe.verdict import Answered, Broken, How
 from tests.simulated.virtual_time import in_virtual_time
 from tests.simulation import check
-from tests.simulation.world import DAY, HOUR, MINUTE, World, ingress, served
+from tests.simulation.world import DAY, HOUR, MINUTE, NAMESPACE, SECRET, World, ingress, served
 
 GOOD, BAD = "good.shop.example", "bad.shop.example"
 NOT_ROUTED = Answered(404, envoy=True)
@@ -154,4 +154,65 @@ async def test_what_has_just_been_applied_has_time_to_arrive() -> None:
         await world.sleep(1.5)
         del world.gateway.faults[GOOD]
         assert await world.until(lambda: check.is_served(world, GOOD)) < 2
+        assert world.journal.codes == set()
+
+
+@in_virtual_time
+async def test_objects_that_change_all_the_time_hurry_nobody() -> None:
+    """Most changes are none of its business; it is asked somewhat sooner, and not at each."""
+    async with World() as world:
+        world.gateway.faults[BAD] = NOT_ROUTED
+        world.apply(ingress("site", BAD))
+        world.start()
+        await world.sleep(MINUTE)
+        before = len(world.gateway.asked)
+        for number in range(600):
+            world.apply(ingress("other", GOOD, secret="other", tls="false", note=str(number)))
+            await world.sleep(1)
+        assert len(world.gateway.asked) - before < 60
+
+
+@in_virtual_time
+async def test_a_change_while_it_is_asked_counts() -> None:
+    """The answer may be that of a moment before."""
+    async with World() as world:
+        world.gateway.faults[BAD] = NOT_ROUTED
+        world.apply(ingress("site", BAD))
+        world.start()
+        await world.sleep(10 * MINUTE)
+        world.gateway.seconds = 1.0
+        world.apply(ingress("one", GOOD, secret="other", tls="false"))
+        await world.sleep(3.5)
+        del world.gateway.faults[BAD]
+        world.apply(ingress("two", GOOD, secret="other", tls="false"))
+        assert await world.until(lambda: check.is_served(world, BAD)) < 6
+
+
+@in_virtual_time
+async def test_slow_names_of_one_certificate_keep_no_other_waiting() -> None:
+    """Each certificate has probes of its own."""
+    async with World() as world:
+        slow = [f"h{number}.slow.example" for number in range(48)]
+        world.gateway.slow.update(slow)
+        world.apply(ingress("slow", *slow, secret="slow"))
+        world.start()
+        await world.sleep(2)
+        world.apply(ingress("site", GOOD))
+        assert await world.until(lambda: check.is_served(world, GOOD)) < 2
+
+
+@in_virtual_time
+async def test_a_failure_that_nothing_waits_for_is_forgotten() -> None:
+    """A renewal that is no longer asked for: all is served, and there is nothing to tell."""
+    async with served(BAD) as world:
+        world.gateway.faults[BAD] = NOT_ROUTED
+        world.annotate_secret(renew_requested_at="now")
+        await world.until(lambda: "ChallengeNotRouted" in world.journal.codes)
+        world.store.edit(
+            "Secret",
+            NAMESPACE,
+            SECRET,
+            lambda secret: secret["metadata"]["annotations"].pop("acmeistio.io/renew-requested-at"),
+        )
+        await world.sleep(10 * MINUTE)
         assert world.journal.codes == set()

@@ -32,6 +32,32 @@ from tests.simulation.world import (
     served,
 )
 
+GATEWAY: Manifest = {
+    "apiVersion": "networking.istio.io/v1",
+    "kind": "Gateway",
+    "metadata": {
+        "name": "web",
+        "namespace": "default",
+        "annotations": {"acmeistio.io/tls": "true"},
+    },
+    "spec": {
+        "selector": {"istio": "ingressgateway"},
+        "servers": [
+            {
+                "hosts": ["img.shop.example"],
+                "port": {"number": 443, "name": "https", "protocol": "HTTPS"},
+                "tls": {"mode": "SIMPLE", "credentialName": SECRET},
+            }
+        ],
+    },
+}
+ISTIOS: Manifest = {
+    "apiVersion": "networking.k8s.io/v1",
+    "kind": "IngressClass",
+    "metadata": {"name": "istio"},
+    "spec": {"controller": "istio.io/ingress-controller"},
+}
+
 WWW, IMG, BAD = "www.shop.example", "img.shop.example", "nowhere.shop.example"
 
 
@@ -315,6 +341,55 @@ async def test_unknown_is_not_absent() -> None:
         world.store.touch()
         await world.sleep(70 * DAY)
         check.quiet(world, WWW, orders=2)
+
+
+@pytest.mark.parametrize("kind", ["Ingress", "IngressClass", "Namespace"])
+@in_virtual_time
+async def test_what_was_unknown_from_the_start_loses_no_name(kind: str) -> None:
+    """A restart without the right to list: a certificate that is made meanwhile keeps its names."""
+    async with World() as world:
+        by_class = ingress("site", WWW)
+        del by_class["metadata"]["annotations"]["kubernetes.io/ingress.class"]
+        by_class["spec"]["ingressClassName"] = "istio"
+        world.apply(by_class, ISTIOS, GATEWAY)
+        world.start()
+        await world.until(lambda: check.is_served(world, WWW, IMG))
+        await world.crash()
+        world.store.incomplete.add(kind)
+        world.annotate_secret(renew_requested_at="now")
+        world.start()
+        await world.sleep(MINUTE)
+        assert check.is_served(world, WWW, IMG)
+        world.store.incomplete.clear()
+        world.store.touch()
+        await world.until(lambda: check.is_served(world, WWW, IMG) and _has_issued(world, 2))
+
+
+@in_virtual_time
+async def test_without_the_namespaces_nobody_is_read() -> None:
+    """They say who may have which domain; nobody gets more while that is unknown."""
+    async with World() as world:
+        world.store.put(
+            {
+                "apiVersion": "v1",
+                "kind": "Namespace",
+                "metadata": {
+                    "name": "default",
+                    "annotations": {"acmeistio.io/allowed-domains": "shop.example"},
+                },
+            }
+        )
+        world.apply(ingress("site", WWW), ingress("thief", "bank.example", secret="other"))
+        world.store.incomplete.add("Namespace")
+        world.start()
+        await world.sleep(MINUTE)
+        assert world.ca.orders == []
+        world.store.incomplete.clear()
+        world.store.touch()
+        await world.until(lambda: check.is_served(world, WWW))
+        await world.sleep(MINUTE)
+        assert [order.names for order in world.ca.orders] == [{WWW}]
+        assert "NameNotAllowed" in world.journal.codes
 
 
 # ── Secrets ───────────────────────────────────────────────────────────────────────────────────
