@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.cluster.bed import NAMESPACE, Bed
+from tests.cluster.bed import Bed
 from tests.cluster.gateway import ask
 from tests.cluster.manifests import ingress
 
@@ -22,13 +22,6 @@ REQUESTS = 3000
 WARM_UP_REQUESTS = 300
 _CHALLENGE = f"http://{HOST}/.well-known/acme-challenge/token"
 _HELLO, _NOBODY_THERE = 200, 503
-_ROUTES = (
-    ("Gateway.networking.istio.io", "acmeistio"),
-    ("VirtualService.networking.istio.io", "acmeistio"),
-    ("DestinationRule.networking.istio.io", "acmeistio"),
-    ("EnvoyFilter.networking.istio.io", "acmeistio"),
-    ("EnvoyFilter.networking.istio.io", "acmeistio-misdirected"),
-)
 
 
 @dataclass
@@ -71,15 +64,14 @@ def measure(folder: Path, rounds: int, tell: Callable[[str], None]) -> GatewayCo
 
 
 def _have_routes(bed: Bed) -> None:
-    bed.install()
+    bed.route()
     bed.wait_for(
         lambda: bed.gateway.get(_CHALLENGE).status == _NOBODY_THERE, "the routes are there"
     )
 
 
 def _have_no_routes(bed: Bed) -> None:
-    for kind, name in _ROUTES:
-        bed.api.delete(kind, NAMESPACE, name)
+    bed.unroute()
     bed.wait_for(lambda: bed.gateway.get(_CHALLENGE).status == _HELLO, "the routes are gone")
 
 
