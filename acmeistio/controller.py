@@ -29,7 +29,9 @@ from acmeistio.model import (
     StoreKnown,
     StorePlaceholder,
     Target,
+    Unreachable,
 )
+from acmeistio.names import DnsName
 from acmeistio.pki import placeholder
 from acmeistio.planning.decide import Situation, decide
 from acmeistio.planning.plan import Plan, World, plan
@@ -310,18 +312,37 @@ class Controller:
                 self._gateways_changed()
             held = await self._secrets.read(spec.target)
             decision = self._decided(spec, held)
-        if isinstance(decision, Issue) and not await self._probes.ask(spec, decision.names):
-            # It can't be seen whether the gateway has what was written last.
-            await self._clock.sleep(max(0.0, self._settled_at - self._clock.monotonic()))
-            decision = self._decided(spec, held)
+        if isinstance(decision, Issue):
+            decision = await self._asked(spec, decision, held)
         if isinstance(decision, Issue):
             await self._issue(spec, decision, held, term)
+
+    async def _asked(self, spec: CertificateSpec, decision: Decision, held: Held) -> Decision:
+        """What is to be done once the gateways were asked for every name of an order."""
+        asked, are_reached = set[DnsName](), True
+        while isinstance(decision, Issue) and not asked.issuperset(decision.names):
+            names = set(decision.names) - asked  # others fall due while some are asked
+            are_reached &= await self._probes.ask(spec, names)
+            asked |= names
+            decision = self._decided(spec, held, self._probes.held_back(spec))
+        if isinstance(decision, Issue) and not are_reached:
+            # It can't be seen whether the gateway has what was written last.
+            await self._clock.sleep(max(0.0, self._settled_at - self._clock.monotonic()))
+        return decision
 
     def _gateways_changed(self) -> None:
         """Gateways take up a new Secret, or route, after some time."""
         self._settled_at = self._clock.monotonic() + self._settle_seconds
 
-    def _decided(self, spec: CertificateSpec, held: Held) -> Decision:
+    def _decided(
+        self,
+        spec: CertificateSpec,
+        held: Held,
+        unreachable: Mapping[DnsName, Unreachable] | None = None,
+    ) -> Decision:
+        """For a target by itself; `unreachable` where that was found out for this decision."""
+        if unreachable is None:
+            unreachable = self._probes.unreachable(spec)
         situation = Situation(
             spec=spec,
             issuer=self._installation.issuers[spec.issuer],
@@ -329,7 +350,7 @@ class Controller:
             remembers=spec.target in self._remembered,
             ledger=self._ledger.ledger,
             now=self._clock.now(),
-            unreachable=self._probes.unreachable(spec),
+            unreachable=unreachable,
         )
         return decide(situation).decision
 

@@ -162,7 +162,7 @@ class Probes:
             return (Hop(asked, Broken(How.TIMEOUT, "no answer in time")),)
 
     def unreachable(self, spec: CertificateSpec) -> dict[DnsName, Unreachable]:
-        """The names of a spec that wait because no way was found."""
+        """The names of a spec that no way was found for; those due are to be asked again."""
         if self._mode is not Probing.GATE:
             return {}
         now = self._clock.now()
@@ -170,6 +170,14 @@ class Probes:
             name: Unreachable(found.retry_at)
             for name, found in self._of(spec)
             if found.verdict.outcome is Outcome.FAILED and now < found.since + LONGEST_DELAY
+        }
+
+    def held_back(self, spec: CertificateSpec) -> dict[DnsName, Unreachable]:
+        """The same where all were asked just now: none of them is ordered, due again or not."""
+        soon = self._clock.now() + timedelta(seconds=1)
+        return {
+            name: Unreachable(max(found.retry_at, soon))
+            for name, found in self.unreachable(spec).items()
         }
 
     def issued(self, target: Target, names: Iterable[DnsName]) -> None:

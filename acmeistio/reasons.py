@@ -114,7 +114,7 @@ class Reason(Enum):
     SecretNotGranted = _error(
         "this installation may not write Secret {target}; it may write {granted}",
         "Name one of those, or grant this one: add {name} to ACMEISTIO_SECRETS_GRANTED and to "
-        "the Role and the policy beside it (deploy/install.yaml).",
+        "the Role and the policy beside it (deploy/install.yaml), and restart acmeistio.",
     )
     TLSEntryWithoutSecret = _warning(
         "spec.tls[{index}] names no secretName; Istio skips such an entry, so port 443 stays "
@@ -144,12 +144,17 @@ class Reason(Enum):
     GatewayUnknown = _error(
         "it is served by pods with the labels {selector}, which are of no gateway that this "
         "installation knows",
-        "Add that gateway to ACMEISTIO_GATEWAYS (namespace, selector, service), or correct the "
-        "selector.",
+        "Add that gateway to ACMEISTIO_GATEWAYS (namespace, selector, service), apply "
+        "deploy/gateway.yaml in its namespace and restart acmeistio; or correct the selector.",
     )
     NoGateway = _error(
         "it names no Gateway, so it is for requests inside the mesh only",
         "Add spec.gateways with the Gateway through which browsers come, as NAMESPACE/NAME.",
+    )
+    SecretNotServed = _warning(
+        "{place} serves Secret {served}, and the certificate for its hosts goes to Secret {target} "
+        "(acmeistio.io/secret-name), so they are served without it",
+        "Name {name} there, or leave the annotation out.",
     )
     GatewayMissing = _error(
         "it is to be served through {gateway}, and there is no such Gateway",
@@ -300,20 +305,21 @@ class Reason(Enum):
     GatewayNotAnswering = _error(
         "no gateway answers at {address}, so the CA's request for {name} would meet nothing: "
         "{problem}",
-        "Let a Gateway open port 80 for those pods (deploy/install.yaml), or correct the service "
+        "Let a Gateway open port 80 for those pods (acmeistio's own does, unless "
+        "ACMEISTIO_ROUTING is off), or correct the service "
         "and the port of the gateway in ACMEISTIO_GATEWAYS.",
     )
     ChallengeNotRouted = _error(
         "the challenge path of {name} is answered {status} over {scheme}, seen through "
         "{address}: nothing there leads to acmeistio; the host is routed by {owner}",
-        "Install the routes of acmeistio (deploy/install.yaml) for this gateway; where they are, "
-        "look for a Gateway or a host that takes {name} out of their reach.",
+        "See that ACMEISTIO_ROUTING is not off and that acmeistio's route objects are there; where "
+        "they are, look for a Gateway or a host that takes {name} out of their reach.",
     )
     AnotherBackend = _error(
         "another backend than acmeistio answers the challenge path of {name} with {status} over "
         "{scheme}, seen through {address}; the host is routed by {owner}",
         "Let /.well-known/acme-challenge/ of this host reach the Service of acmeistio before "
-        "any other route (deploy/install.yaml does it for all hosts).",
+        "any other route; ACMEISTIO_ROUTING: filter does it for all hosts.",
     )
     AcmeistioUnreachable = _error(
         "the gateway routes the challenge path of {name} and can't reach what is behind it "
@@ -396,7 +402,8 @@ class Reason(Enum):
     )
     OrderDelayed = _warning(
         "the order could not be completed: {problem}",
-        "Nothing: it goes on at {retry_at}.",
+        "It goes on by itself at {retry_at}. If it lasts, let acmeistio's pod reach that address "
+        "(DNS, NetworkPolicy, proxy).",
     )
     IssuerPaused = _warning(
         "issuer {issuer} asked to wait: {problem}",

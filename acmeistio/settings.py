@@ -16,6 +16,7 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     TypeAdapter,
@@ -98,6 +99,11 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 _CAMEL = ConfigDict(extra="forbid", alias_generator=to_camel)
 
 
+def _yaml_off(value: object) -> object:
+    """The word `off` without quotes is false in YAML."""
+    return Routing.OFF if value is False else value
+
+
 class _AddressEntry(BaseModel):
     """The address of an item of --gateways, as GatewayAddress has it."""
 
@@ -116,7 +122,7 @@ class _GatewayEntry(BaseModel):
     namespace: Annotated[str, Field(pattern=DNS_LABEL)] = "istio-system"
     selector: Annotated[dict[str, str], Field(min_length=1)] = {"istio": "ingressgateway"}
     service: Annotated[str, Field(pattern=DNS_LABEL)] = "istio-ingressgateway"
-    routing: Routing | None = None
+    routing: Annotated[Routing | None, BeforeValidator(_yaml_off)] = None
     http_port: Port = 80
     https_port: Port = 443
     address: _AddressEntry | None = None

@@ -110,11 +110,11 @@ class EventJournal:
                 self._announcer.tell(event)
 
     def issued(self, spec: CertificateSpec, issue: Issue, issued: Issued) -> None:
-        """Tell each object that declares one of the names."""
+        """Tell each object that declares one of the names that are in it."""
         leaf = issued.bundle.leaf
         reason = "CertificateIssued" if issue.reason in _FIRST else "CertificateRenewed"
         note = _note(spec.target, spec.issuer, leaf.names, leaf)
-        for source in spec.sources:
+        for source in sorted({ref for n in leaf.names for ref in spec.declared_by.get(n, ())}):
             self._announcer.tell(Event(source, reason, note))
 
     def not_issued(self, spec: CertificateSpec, issue: Issue, not_issued: NotIssued) -> None:

@@ -213,6 +213,10 @@ def _warnings(ref: ObjectRef, entry: _Entry, target: Target) -> tuple[Defect, ..
     if not entry.secret_name:
         facts = {"index": entry.index, "target": target, "name": target.name}
         return (defect(Reason.TLSEntryWithoutSecret, ref, **facts),)
+    if entry.secret_name != target.name:
+        place, served = f"spec.tls[{entry.index}]", entry.secret_name
+        said = Reason.SecretNotServed
+        return (defect(said, ref, place=place, served=served, target=target, name=target.name),)
     return ()
 
 

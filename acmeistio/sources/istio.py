@@ -99,7 +99,11 @@ def _gateway(
     if not places:
         return Found(defects=(defect(Reason.NoTLSServer, ref), *_warnings(ref, servers)))
     found = _asked(gateway, ref, places, surroundings)
-    warnings = [*_warnings(ref, servers), *_wildcards_only(ref, wish, places, bound, surroundings)]
+    warnings = [
+        *_warnings(ref, servers),
+        *_not_served(ref, wish, places),
+        *_wildcards_only(ref, wish, places, bound, surroundings),
+    ]
     return Found(found.declarations, (*found.defects, *warnings))
 
 
@@ -275,6 +279,21 @@ def _warnings(ref: ObjectRef, servers: Iterable[Server]) -> Iterator[Defect]:
         if server.terminates and server.file:
             secret = server.mounted_secret or "that holds it"
             yield defect(Reason.CertificateFromFile, ref, file=server.file, secret=secret)
+
+
+def _not_served(ref: ObjectRef, wish: Wish, places: list[_Place]) -> Iterator[Defect]:
+    """Servers that name another Secret than the annotation."""
+    for place in places:
+        served = place.server.credential_names
+        if wish.secret_name and served and wish.secret_name not in served:
+            yield defect(
+                Reason.SecretNotServed,
+                ref,
+                place=f"the server of port {place.server.port}",
+                served=", ".join(served),
+                target=wish.secret_name,
+                name=wish.secret_name,
+            )
 
 
 def _wildcards_only(

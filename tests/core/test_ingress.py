@@ -165,7 +165,7 @@ def test_secret_name_wins() -> None:
     notes = {**TLS, "acmeistio.io/secret-name": "mine"}
     found = read(ingress(notes, tls=[{"hosts": ["a.example.com"], "secretName": "one"}]))
     assert asked(found) == {"mine": names("a.example.com")}
-    assert codes(found) == []
+    assert codes(found) == ["SecretNotServed"]
 
 
 @pytest.mark.parametrize(

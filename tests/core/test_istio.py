@@ -417,6 +417,24 @@ def test_a_secret_of_another_namespace_is_not_read() -> None:
     assert "web-tls" in found.defects[0].remedy
 
 
+def test_a_secret_that_no_server_names_is_not_served() -> None:
+    """The annotation says where the certificate goes, and not what the gateway reads."""
+    notes = {**TLS, "acmeistio.io/secret-name": "elsewhere"}
+    found = read(gateway(server("a.example.com"), annotations=notes))
+    assert asked(found) == {"istio-system/elsewhere": ["a.example.com"]}
+    assert codes(found) == [("Gateway", "SecretNotServed")]
+    assert (
+        codes(
+            read(
+                gateway(
+                    server("a.example.com"), annotations=notes | {"acmeistio.io/secret-name": "web"}
+                )
+            )
+        )
+        == []
+    )
+
+
 def test_several_gateways_share_a_secret() -> None:
     """All their names are in it; merging does the rest."""
     found = read(

@@ -415,6 +415,12 @@ def test_off_is_off_for_all(options: dict[str, Any]) -> None:
     assert {workload.routing for workload in gateways} == {Routing.OFF}
 
 
+def test_off_needs_no_quotes(options: dict[str, Any]) -> None:
+    """YAML takes the word for false."""
+    installation = load_settings({**options, "gateways": "[{routing: off}]"}).installation
+    assert installation.gateways[0].routing is Routing.OFF
+
+
 def test_two_gateways_are_two_services(options: dict[str, Any]) -> None:
     """Their objects are called by these."""
     with pytest.raises(Misconfigured, match="same service: edge/edge"):

@@ -216,3 +216,21 @@ async def test_a_failure_that_nothing_waits_for_is_forgotten() -> None:
         )
         await world.sleep(10 * MINUTE)
         assert world.journal.codes == set()
+
+
+@in_virtual_time
+async def test_no_name_slips_through_while_others_are_asked() -> None:
+    """Objects that change make all due again; who was found out of reach is still not ordered."""
+    async with World() as world:
+        bad = [f"bad-{number}.shop.example" for number in range(3)]
+        world.gateway.faults.update(dict.fromkeys(bad, NOT_ROUTED))
+        world.apply(ingress("site", GOOD, bad[0]))
+        world.start()
+        await world.until(lambda: check.is_served(world, GOOD))
+        for number, name in enumerate(bad[1:]):
+            await world.sleep(MINUTE)
+            world.apply(ingress(f"more-{number}", name))
+            await world.sleep(1)
+            world.apply(ingress("other", "c.shop.example", secret="other", note=str(number)))
+        await world.sleep(10 * MINUTE)
+        assert not [order.names for order in world.ca.orders if order.names & set(bad)]
