@@ -36,6 +36,7 @@ from acmeistio.model import Installation, ObjectRef
 from acmeistio.ports import Clock, Entropy, Http, Leadership, Objects, Workers
 from acmeistio.probe.hops import Prober
 from acmeistio.probing import Probes, Walker
+from acmeistio.pursuing import Pursuit
 from acmeistio.routes.permanent import DESTINATION_RULE
 from acmeistio.routing import RouteKeeping
 from acmeistio.settings import Settings, unknown_variables
@@ -98,6 +99,16 @@ def assemble(
         workers=workers,
         concurrent_orders=concurrent_orders,
     )
+    pursuit = Pursuit(
+        installation=installation,
+        secrets=secrets,
+        ledger=ledger,
+        issuing=issuing,
+        probes=probes,
+        clock=clock,
+        outcomes=journal,
+        settle_seconds=settle_seconds,
+    )
     return Controller(
         objects=objects,
         leadership=leadership,
@@ -105,12 +116,11 @@ def assemble(
         secrets=secrets,
         ledger=ledger,
         keys=keys,
-        issuing=issuing,
+        pursuit=pursuit,
         clock=clock,
         journal=journal,
         routes=RouteKeeping(objects, journal.failed) if keeps_routes else None,
         probes=probes,
-        settle_seconds=settle_seconds,
     )
 
 

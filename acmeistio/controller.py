@@ -15,11 +15,8 @@ from typing import Protocol
 
 from acmeistio.bulkheads import Bulkheads
 from acmeistio.errors import Conflict, Forbidden, Permanent, Transient
-from acmeistio.issuing import Issued, Issuing, NotIssued
 from acmeistio.looking import Looking, Seen
 from acmeistio.model import (
-    CertificateSpec,
-    Decision,
     Declaration,
     Held,
     Installation,
@@ -29,18 +26,15 @@ from acmeistio.model import (
     StoreKnown,
     StorePlaceholder,
     Target,
-    Unreachable,
 )
-from acmeistio.names import DnsName
-from acmeistio.pki import placeholder
-from acmeistio.planning.decide import Situation, decide
 from acmeistio.planning.plan import Plan, World, plan
 from acmeistio.ports import Clock, Leadership, Objects, Term
 from acmeistio.probing import Probes
+from acmeistio.pursuing import Outcomes, Pursuit
 from acmeistio.reasons import Defect
 from acmeistio.routing import RouteKeeping
 from acmeistio.stores.memory import LedgerStore, PendingKeys
-from acmeistio.stores.secrets import SecretStore, placeholder_facts
+from acmeistio.stores.secrets import SecretStore
 
 GATHER_SECONDS = 0.2
 LONGEST_GATHER_SECONDS = 1.0
@@ -55,9 +49,6 @@ takes: while many orders end, looking stays a small part of the work."""
 
 LONGEST_SLEEP_SECONDS = 300.0
 """A clock that jumped, or a change that nobody told of, is noticed after this at the latest."""
-
-REPAIRS_AT_ONCE = 4
-"""Placeholders for hundreds of new names must not keep the first of them from being ordered."""
 
 LOOK_FAILED_SECONDS = 2.0
 """What can't be looked at, or loaded at the start, is tried again after this."""
@@ -76,20 +67,11 @@ class Look:
     defects: tuple[Defect, ...]
 
 
-class Journal(Protocol):
+class Journal(Outcomes, Protocol):
     """Who is told what happens; the controller does not know how it is shown."""
 
     def looked(self, look: Look) -> None:
         """A look is done; these are the plan and all Defects now."""
-
-    def issued(self, spec: CertificateSpec, issue: Issue, issued: Issued) -> None:
-        """A certificate is in its Secret."""
-
-    def not_issued(self, spec: CertificateSpec, issue: Issue, not_issued: NotIssued) -> None:
-        """An order failed."""
-
-    def stored(self, spec: CertificateSpec, decision: StoreKnown | StorePlaceholder) -> None:
-        """A Secret was put right without an order."""
 
     def failed(self, what: str, error: BaseException) -> None:
         """Something failed that should not, and the rest goes on."""
@@ -107,38 +89,30 @@ class Controller:
         secrets: SecretStore,
         ledger: LedgerStore,
         keys: PendingKeys,
-        issuing: Issuing,
+        pursuit: Pursuit,
         clock: Clock,
         journal: Journal,
         routes: RouteKeeping | None,
         probes: Probes,
-        settle_seconds: float,
     ) -> None:
-        """`routes` is None where nothing routes by objects.
-
-        `settle_seconds` after a Secret or a route was written, gateways have it.
-        """
+        """`routes` is None where nothing routes by objects."""
         self._objects = objects
         self._leadership = leadership
         self._installation = installation
         self._secrets = secrets
         self._ledger = ledger
         self._keys = keys
-        self._issuing = issuing
         self._clock = clock
         self._journal = journal
+        self._pursuit = pursuit
         self._routes = routes
         self._probes = probes
-        self._settle_seconds = settle_seconds
-        self._settled_at = clock.monotonic()
         self._wake = asyncio.Event()
         self._changes = self._changes_looked_at = 0
         self._looking = Looking(objects, installation, journal.failed)
-        self._remembered: dict[Target, Issued] = {}
         self._bulkheads = Bulkheads(
             clock, installation.gateway_namespaces, journal.failed, self._wake.set
         )
-        self._repairs = asyncio.Semaphore(REPAIRS_AT_ONCE)
         self._timer: asyncio.TimerHandle | None = None
         self._unread: dict[Target, BaseException] = {}
         self._look_seconds = 0.0
@@ -215,7 +189,7 @@ class Controller:
         world = World(
             declarations=seen.declarations,
             held=held,
-            remembered=frozenset(self._remembered),
+            remembered=self._pursuit.remembered,
             ledger=self._ledger.ledger,
             installation=self._installation,
             now=self._clock.now(),
@@ -242,7 +216,7 @@ class Controller:
         written = self._routes.written
         defects = await self._routes.keep(seen, term)
         if self._routes.written != written:
-            self._gateways_changed()
+            self._pursuit.gateways_changed()
         return defects
 
     def _probed(self, current: Plan) -> Iterator[Defect]:
@@ -270,7 +244,7 @@ class Controller:
 
     def _forget_undeclared(self, targets: frozenset[Target]) -> None:
         """Keys and failures of targets that nobody declares are not kept in memory."""
-        self._remembered = {t: known for t, known in self._remembered.items() if t in targets}
+        self._pursuit.retain(targets)
         self._bulkheads.retain(targets)
 
     async def _tidy(self, current: Plan, term: Term) -> None:
@@ -295,90 +269,8 @@ class Controller:
             decision = verdict.decision
             wanted = isinstance(decision, StoreKnown | StorePlaceholder | Issue)
             if wanted and self._bulkheads.is_free(target):
-                work = self._pursue(current.specs[target], decision, held[target], term)
+                work = self._pursuit.pursue(current.specs[target], decision, held[target], term)
                 self._bulkheads.start(target, work)
-
-    async def _pursue(
-        self,
-        spec: CertificateSpec,
-        decision: Decision,
-        held: Held,
-        term: Term,
-    ) -> None:
-        """Do what was decided for a target; after a repair, what is then to be done."""
-        if isinstance(decision, StoreKnown | StorePlaceholder):
-            await self._put_right(spec, decision, held, term)
-            if held is None:
-                self._gateways_changed()
-            held = await self._secrets.read(spec.target)
-            decision = self._decided(spec, held)
-        if isinstance(decision, Issue):
-            decision = await self._asked(spec, decision, held)
-        if isinstance(decision, Issue):
-            await self._issue(spec, decision, held, term)
-
-    async def _asked(self, spec: CertificateSpec, decision: Decision, held: Held) -> Decision:
-        """What is to be done once the gateways were asked for every name of an order."""
-        asked, are_reached = set[DnsName](), True
-        while isinstance(decision, Issue) and not asked.issuperset(decision.names):
-            names = set(decision.names) - asked  # others fall due while some are asked
-            are_reached &= await self._probes.ask(spec, names)
-            asked |= names
-            decision = self._decided(spec, held, self._probes.held_back(spec))
-        if isinstance(decision, Issue) and not are_reached:
-            # It can't be seen whether the gateway has what was written last.
-            await self._clock.sleep(max(0.0, self._settled_at - self._clock.monotonic()))
-        return decision
-
-    def _gateways_changed(self) -> None:
-        """Gateways take up a new Secret, or route, after some time."""
-        self._settled_at = self._clock.monotonic() + self._settle_seconds
-
-    def _decided(
-        self,
-        spec: CertificateSpec,
-        held: Held,
-        unreachable: Mapping[DnsName, Unreachable] | None = None,
-    ) -> Decision:
-        """For a target by itself; `unreachable` where that was found out for this decision."""
-        if unreachable is None:
-            unreachable = self._probes.unreachable(spec)
-        situation = Situation(
-            spec=spec,
-            issuer=self._installation.issuers[spec.issuer],
-            held=held,
-            remembers=spec.target in self._remembered,
-            ledger=self._ledger.ledger,
-            now=self._clock.now(),
-            unreachable=unreachable,
-        )
-        return decide(situation).decision
-
-    async def _put_right(
-        self,
-        spec: CertificateSpec,
-        decision: StoreKnown | StorePlaceholder,
-        held: Held,
-        term: Term,
-    ) -> None:
-        async with self._repairs:
-            if isinstance(decision, StoreKnown):
-                known = self._remembered[spec.target]
-                bundle, facts = known.bundle, known.facts
-            else:
-                bundle = placeholder(spec.names, self._clock.now())
-                facts = placeholder_facts(spec, bundle)
-            await self._secrets.write(spec, bundle, facts, term, instead_of=held)
-        self._journal.stored(spec, decision)
-
-    async def _issue(self, spec: CertificateSpec, issue: Issue, held: Held, term: Term) -> None:
-        outcome = await self._issuing.carry_out(spec, issue, held, term)
-        if isinstance(outcome, Issued):
-            self._remembered[spec.target] = outcome
-            self._probes.issued(spec.target, outcome.bundle.leaf.names)
-            self._journal.issued(spec, issue, outcome)
-        else:
-            self._journal.not_issued(spec, issue, outcome)
 
     async def _follow_changes(self) -> None:
         while True:

@@ -69,7 +69,7 @@ from acmeistio.journal.log import configure
 from acmeistio.settings import LogFormat
 
 configure(LogFormat({format!r}), {level!r})
-log = logging.getLogger("some.library")
+log = logging.getLogger("some.module")
 log.info("not worth a line")
 log.warning("%s can't be\\nfollowed", "Secret edge/api-certs")
 try:
@@ -93,7 +93,7 @@ def lines_of_a_library(log_format: str, level: str = "info") -> list[str]:
 def test_lines_of_libraries_are_json_too() -> None:
     """With time and level, one line each; a traceback is a field."""
     lines = [json.loads(line) for line in lines_of_a_library("json")]
-    assert all(line["event"] == "log" and line["logger"] == "some.library" for line in lines)
+    assert all(line["event"] == "log" and line["logger"] == "some.module" for line in lines)
     assert all(re.fullmatch(r"20\d\d-.*Z", line["timestamp"]) for line in lines)
     assert [(line["level"], line["message"]) for line in lines] == [
         ("warning", "Secret edge/api-certs can't be followed"),
@@ -108,7 +108,7 @@ def test_lines_of_libraries_are_text_too() -> None:
     """Time, level and event before what is said; the traceback follows."""
     first, second, *traceback, last = lines_of_a_library("text")
     for line, said in ((first, "can't be followed"), (second, "a mistake"), (last, "in between")):
-        assert re.match(r"20\d\d-\S+Z \[(warning|error) *\] log  *\[some.library\] ", line)
+        assert re.match(r"20\d\d-\S+Z \[(warning|error) *\] log  *\[some.module\] ", line)
         assert said in line
     assert "ZeroDivisionError" in traceback[-1]
 

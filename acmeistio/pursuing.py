@@ -1,0 +1,167 @@
+"""What is done for one target: its Secret put right, the gateways asked, the certificate ordered.
+
+Owns the order of these steps, and what this life has stored, to be stored again. Which targets
+need it, and when, is found out by looking; what is to be done, by planning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from typing import Protocol
+
+from acmeistio.issuing import Issued, Issuing, NotIssued
+from acmeistio.model import (
+    CertificateSpec,
+    Decision,
+    Held,
+    Installation,
+    Issue,
+    StoreKnown,
+    StorePlaceholder,
+    Target,
+    Unreachable,
+)
+from acmeistio.names import DnsName
+from acmeistio.pki import placeholder
+from acmeistio.planning.decide import Situation, decide
+from acmeistio.ports import Clock, Term
+from acmeistio.probing import Probes
+from acmeistio.stores.memory import LedgerStore
+from acmeistio.stores.secrets import SecretStore, placeholder_facts
+
+REPAIRS_AT_ONCE = 4
+"""Placeholders for hundreds of new names must not keep the first of them from being ordered."""
+
+
+class Outcomes(Protocol):
+    """Who is told what came of it."""
+
+    def issued(self, spec: CertificateSpec, issue: Issue, issued: Issued) -> None:
+        """A certificate is in its Secret."""
+
+    def not_issued(self, spec: CertificateSpec, issue: Issue, not_issued: NotIssued) -> None:
+        """An order failed."""
+
+    def stored(self, spec: CertificateSpec, decision: StoreKnown | StorePlaceholder) -> None:
+        """A Secret was put right without an order."""
+
+
+class Pursuit:
+    """The work on targets of one installation."""
+
+    def __init__(
+        self,
+        *,
+        installation: Installation,
+        secrets: SecretStore,
+        ledger: LedgerStore,
+        issuing: Issuing,
+        probes: Probes,
+        clock: Clock,
+        outcomes: Outcomes,
+        settle_seconds: float,
+    ) -> None:
+        """`settle_seconds` after a Secret or a route was written, gateways have it."""
+        self._installation = installation
+        self._secrets = secrets
+        self._ledger = ledger
+        self._issuing = issuing
+        self._probes = probes
+        self._clock = clock
+        self._outcomes = outcomes
+        self._settle_seconds = settle_seconds
+        self._settled_at = clock.monotonic()
+        self._remembered: dict[Target, Issued] = {}
+        self._repairs = asyncio.Semaphore(REPAIRS_AT_ONCE)
+
+    @property
+    def remembered(self) -> frozenset[Target]:
+        """The targets whose certificate was made in this life."""
+        return frozenset(self._remembered)
+
+    def retain(self, targets: Collection[Target]) -> None:
+        """Keys of other targets are not kept in memory."""
+        self._remembered = {t: known for t, known in self._remembered.items() if t in targets}
+
+    async def pursue(
+        self,
+        spec: CertificateSpec,
+        decision: Decision,
+        held: Held,
+        term: Term,
+    ) -> None:
+        """Do what was decided for a target; after a repair, what is then to be done."""
+        if isinstance(decision, StoreKnown | StorePlaceholder):
+            await self._put_right(spec, decision, held, term)
+            if held is None:
+                self.gateways_changed()
+            held = await self._secrets.read(spec.target)
+            decision = self._decided(spec, held)
+        if isinstance(decision, Issue):
+            decision = await self._asked(spec, decision, held)
+        if isinstance(decision, Issue):
+            await self._issue(spec, decision, held, term)
+
+    async def _asked(self, spec: CertificateSpec, decision: Decision, held: Held) -> Decision:
+        """What is to be done once the gateways were asked for every name of an order."""
+        asked, are_reached = set[DnsName](), True
+        while isinstance(decision, Issue) and not asked.issuperset(decision.names):
+            names = set(decision.names) - asked  # others fall due while some are asked
+            are_reached &= await self._probes.ask(spec, names)
+            asked |= names
+            decision = self._decided(spec, held, self._probes.held_back(spec))
+        if isinstance(decision, Issue) and not are_reached:
+            # It can't be seen whether the gateway has what was written last.
+            await self._clock.sleep(max(0.0, self._settled_at - self._clock.monotonic()))
+        return decision
+
+    def gateways_changed(self) -> None:
+        """Gateways take up a new Secret, or route, after some time."""
+        self._settled_at = self._clock.monotonic() + self._settle_seconds
+
+    def _decided(
+        self,
+        spec: CertificateSpec,
+        held: Held,
+        unreachable: Mapping[DnsName, Unreachable] | None = None,
+    ) -> Decision:
+        """For a target by itself; `unreachable` where that was found out for this decision."""
+        if unreachable is None:
+            unreachable = self._probes.unreachable(spec)
+        situation = Situation(
+            spec=spec,
+            issuer=self._installation.issuers[spec.issuer],
+            held=held,
+            remembers=spec.target in self._remembered,
+            ledger=self._ledger.ledger,
+            now=self._clock.now(),
+            unreachable=unreachable,
+        )
+        return decide(situation).decision
+
+    async def _put_right(
+        self,
+        spec: CertificateSpec,
+        decision: StoreKnown | StorePlaceholder,
+        held: Held,
+        term: Term,
+    ) -> None:
+        async with self._repairs:
+            if isinstance(decision, StoreKnown):
+                known = self._remembered[spec.target]
+                bundle, facts = known.bundle, known.facts
+            else:
+                bundle = placeholder(spec.names, self._clock.now())
+                facts = placeholder_facts(spec, bundle)
+            await self._secrets.write(spec, bundle, facts, term, instead_of=held)
+        self._outcomes.stored(spec, decision)
+
+    async def _issue(self, spec: CertificateSpec, issue: Issue, held: Held, term: Term) -> None:
+        outcome = await self._issuing.carry_out(spec, issue, held, term)
+        if isinstance(outcome, Issued):
+            self._remembered[spec.target] = outcome
+            self._probes.issued(spec.target, outcome.bundle.leaf.names)
+            self._outcomes.issued(spec, issue, outcome)
+        else:
+            self._outcomes.not_issued(spec, issue, outcome)
