@@ -12,23 +12,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
-from pydantic.alias_generators import to_camel
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from acmeistio.errors import Misconfigured
 from acmeistio.model import (
-    GatewayAddress,
     GatewayWorkload,
     IngressMode,
     Installation,
@@ -38,6 +26,7 @@ from acmeistio.model import (
     Routing,
 )
 from acmeistio.names import DnsName, parse_name
+from acmeistio.settings.gateways import DNS_LABEL, gateway_entries
 
 BUILT_IN_ISSUERS = {
     "letsencrypt": "https://acme-v02.api.letsencrypt.org/directory",
@@ -48,7 +37,6 @@ ENV_PREFIX = "ACMEISTIO_"
 _OF_A_SERVICE = re.compile(r"_(PORT(_[0-9]+.*)?|SERVICE_(HOST|PORT.*))$")
 
 MESH_NAMESPACE = "istio-system"
-DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 ANY_SECRET = "*"
 NO_CLASS = "none"
 SECRET_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
@@ -95,69 +83,10 @@ def _domains(text: str | None) -> str | None:
     return text
 
 
-Port = Annotated[int, Field(ge=1, le=65535)]
-_CAMEL = ConfigDict(extra="forbid", alias_generator=to_camel)
-
-
-def _yaml_off(value: object) -> object:
-    """The word `off` without quotes is false in YAML."""
-    return Routing.OFF if value is False else value
-
-
-class _AddressEntry(BaseModel):
-    """The address of an item of --gateways, as GatewayAddress has it."""
-
-    model_config = _CAMEL
-
-    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]+$")]
-    http_port: Port = 80
-    https_port: Port = 443
-
-
-class _GatewayEntry(BaseModel):
-    """One item of --gateways, as GatewayWorkload has it; what it leaves out has defaults."""
-
-    model_config = _CAMEL
-
-    namespace: Annotated[str, Field(pattern=DNS_LABEL)] = "istio-system"
-    selector: Annotated[dict[str, str], Field(min_length=1)] = {"istio": "ingressgateway"}
-    service: Annotated[str, Field(pattern=DNS_LABEL)] = "istio-ingressgateway"
-    routing: Annotated[Routing | None, BeforeValidator(_yaml_off)] = None
-    http_port: Port = 80
-    https_port: Port = 443
-    address: _AddressEntry | None = None
-
-    def workload(self, routing: Routing) -> GatewayWorkload:
-        """The pods that it is about; `routing` where it says none, and where that is off."""
-        address = GatewayAddress(**self.address.model_dump()) if self.address else None
-        own = routing if routing is Routing.OFF else self.routing or routing
-        known = {**self.model_dump(), "routing": own, "address": address}
-        return GatewayWorkload(**known)
-
-
-_ENTRIES = TypeAdapter(Annotated[list[_GatewayEntry], Field(min_length=1)])
-
-
 def _gateways(text: str | None) -> str | None:
-    """A YAML text of gateways. Raises ValueError that says what is wrong in which."""
     if text is not None:
-        _entries(text)
+        gateway_entries(text)
     return text
-
-
-def _entries(text: str) -> list[_GatewayEntry]:
-    try:
-        entries = _ENTRIES.validate_python(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise ValueError("it is not YAML such as [{namespace: istio-ingress}]") from error
-    except ValidationError as error:
-        wrong = (".".join(map(str, item["loc"])) + f": {item['msg']}" for item in error.errors())
-        raise ValueError(f"a list of gateways is expected: {', '.join(wrong)}") from error
-    services = [f"{entry.namespace}/{entry.service}" for entry in entries]
-    twice = {service for service in services if services.count(service) > 1}
-    if twice:
-        raise ValueError(f"two gateways have the same service: {', '.join(sorted(twice))}")
-    return entries
 
 
 def _words(text: str) -> list[str]:
@@ -265,7 +194,7 @@ class Settings(BaseSettings):
     def gateway_workloads(self) -> tuple[GatewayWorkload, ...]:
         """All gateways; the first is that of names that nothing tells the gateway of."""
         if self.gateways:
-            return tuple(entry.workload(self.routing) for entry in _entries(self.gateways))
+            return tuple(entry.workload(self.routing) for entry in gateway_entries(self.gateways))
         return (GatewayWorkload(namespace=self.gateway_namespace, routing=self.routing),)
 
     @property
