@@ -1,9 +1,10 @@
 """From objects that users write to Declarations and Defects. Pure: plain data in, values out.
 
-One module per kind of object: ingress, istio (Gateway and VirtualService), gateway_api. Beside
-them annotations, the words that all share; permission, who may ask for what; mesh, what the mesh
-says; untrusted, reading what nobody has validated. A source knows how Istio treats its kind; it
-knows nothing of certificates that exist.
+One module per kind of declaring object: ingress, istio (Gateway and VirtualService), gateway_api.
+What they stand on: servers and pairs (of Istio's Gateways), listeners, admission and addresses (of
+the Gateway API's); and what all share: annotations, the words; permission, who may ask for what;
+mesh, what the mesh says; untrusted, reading what nobody has validated. A source knows how Istio
+treats its kind; it knows nothing of certificates that exist.
 """
 
 from __future__ import annotations
