@@ -7,12 +7,15 @@ rights to write a Secret there come with deploy/tenant.yaml.
 from __future__ import annotations
 
 import base64
+import socket
+import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from pebble.processes import CHECKOUT
 from tests.cluster.api import Object
@@ -221,6 +224,45 @@ def _event_name(bed: Bed, body: Object) -> str:
     found = bed.api.list("Event.events.k8s.io", body["metadata"]["namespace"])
     [name] = [e["metadata"]["name"] for e in found if e["reason"] == "NamespaceNotAllowed"]
     return str(name)
+
+
+def test_two_certificates_of_one_listener(tenants: Bed) -> None:
+    """Two certificateRefs: clients that know no ECDSA are served with RSA."""
+    _allow(tenants, A, HOST_A)
+    _give_rights(tenants, A)
+    pods = _start_pods(tenants, A, HOST_A)
+    gateway = _tenants_gateway(A, HOST_A)
+    gateway["spec"]["listeners"][1]["tls"]["certificateRefs"] = [
+        {"name": SECRET},
+        {"name": "own-rsa"},
+    ]
+    tenants.apply(gateway)
+    tenants.apply(_route(A, HOST_A, A))
+    tenants.wait_for(lambda: pods.names(HOST_A, tenants.root) == {HOST_A}, f"{HOST_A} is served")
+    for ciphers, kind in (
+        ("ECDHE-ECDSA-AES128-GCM-SHA256", ec.EllipticCurvePublicKey),
+        ("ECDHE-RSA-AES128-GCM-SHA256", rsa.RSAPublicKey),
+    ):
+        tenants.wait_for(
+            lambda c=ciphers, k=kind: isinstance(_key_for(pods, tenants, c), k),  # type: ignore[misc]
+            f"{kind.__name__} is served",
+        )
+
+
+def _key_for(pods: Gateway, bed: Bed, ciphers: str) -> object:
+    """The public key that a host of tenant A shows, verified, to a client with these ciphers."""
+    trust = ssl.create_default_context(cafile=str(bed.root))
+    trust.maximum_version = ssl.TLSVersion.TLSv1_2
+    trust.set_ciphers(ciphers)
+    try:
+        with (
+            socket.create_connection((pods.address, pods.https_port), timeout=5) as plain,
+            trust.wrap_socket(plain, server_hostname=HOST_A) as secure,
+        ):
+            der = secure.getpeercert(binary_form=True) or b""
+    except OSError:
+        return None
+    return x509.load_der_x509_certificate(der).public_key()
 
 
 def test_a_neighbours_host_is_not_to_be_had(tenants: Bed) -> None:
