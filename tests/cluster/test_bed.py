@@ -108,7 +108,7 @@ def test_nothing_listens_but_on_loopback(clean_bed: Bed) -> None:
     assert gateway.address.startswith("127.")
     assert gateway.address != LOOPBACK
     assert _listens(gateway.address, gateway.http_port)
-    listener = gateway.configuration()[f"listener 0.0.0.0_{gateway.http_port}"]["listener"]
+    listener = gateway.configuration()[f"listener 0.0.0.0_{gateway.http_port}"]
     assert listener["address"]["socket_address"]["address"] == gateway.address
 
 
