@@ -216,7 +216,7 @@ class Controller:
         written = self._routes.written
         defects = await self._routes.keep(seen, term)
         if self._routes.written != written:
-            self._pursuit.gateways_changed()
+            self._pursuit.routes_changed()
         return defects
 
     def _probed(self, current: Plan) -> Iterator[Defect]:

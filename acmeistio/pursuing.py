@@ -92,19 +92,25 @@ class Pursuit:
         term: Term,
     ) -> None:
         """Do what was decided for a target; after a repair, what is then to be done."""
+        settled_at = self._settled_at
         if isinstance(decision, StoreKnown | StorePlaceholder):
             await self._put_right(spec, decision, held, term)
             if held is None:
-                self.gateways_changed()
+                settled_at = self._clock.monotonic() + self._settle_seconds
             held = await self._secrets.read(spec.target)
             decision = self._decided(spec, held)
         if isinstance(decision, Issue):
-            decision = await self._asked(spec, decision, held)
+            decision = await self._asked(spec, decision, held, settled_at)
         if isinstance(decision, Issue):
             await self._issue(spec, decision, held, term)
 
-    async def _asked(self, spec: CertificateSpec, decision: Decision, held: Held) -> Decision:
-        """What is to be done once the gateways were asked for every name of an order."""
+    async def _asked(
+        self, spec: CertificateSpec, decision: Decision, held: Held, settled_at: float
+    ) -> Decision:
+        """What is to be done once the gateways were asked for every name of an order.
+
+        Where it can't be seen whether they have what was written last, it waits for `settled_at`.
+        """
         asked, are_reached = set[DnsName](), True
         while isinstance(decision, Issue) and not asked.issuperset(decision.names):
             names = set(decision.names) - asked  # others fall due while some are asked
@@ -112,12 +118,12 @@ class Pursuit:
             asked |= names
             decision = self._decided(spec, held, self._probes.held_back(spec))
         if isinstance(decision, Issue) and not are_reached:
-            # It can't be seen whether the gateway has what was written last.
-            await self._clock.sleep(max(0.0, self._settled_at - self._clock.monotonic()))
+            left = max(settled_at, self._settled_at) - self._clock.monotonic()
+            await self._clock.sleep(max(0.0, left))
         return decision
 
-    def gateways_changed(self) -> None:
-        """Gateways take up a new Secret, or route, after some time."""
+    def routes_changed(self) -> None:
+        """Gateways have a new route after some time, whatever host is asked for."""
         self._settled_at = self._clock.monotonic() + self._settle_seconds
 
     def _decided(
