@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
-from acmeistio.model import KeyType
+from acmeistio.model import KeyType, ObjectRef
 from acmeistio.ports import (
     Clock,
     Entropy,
@@ -110,6 +110,12 @@ class WiredObjects:
         return await self._wire.call(
             f"update {manifest['kind']} {manifest['metadata']['name']}",
             lambda: self._objects.update(manifest, term),
+        )
+
+    async def delete(self, ref: ObjectRef, version: str, term: Term) -> None:
+        """See Objects.delete."""
+        await self._wire.call(
+            f"delete {ref.kind} {ref.name}", lambda: self._objects.delete(ref, version, term)
         )
 
     async def changed(self) -> None:

@@ -136,6 +136,7 @@ class World:
         seed: int = 1,
         concurrent_orders: int = 8,
         settle_seconds: float = 0.0,
+        keeps_routes: bool = False,
         **installation: Any,
     ) -> None:
         self.random = Random(seed)
@@ -156,6 +157,7 @@ class World:
         self.process: Process | None = None
         self.concurrent_orders = concurrent_orders
         self.settle_seconds = settle_seconds
+        self.keeps_routes = keeps_routes
 
     async def __aenter__(self) -> Self:
         return self
@@ -186,6 +188,7 @@ class World:
             journal=journal,
             concurrent_orders=self.concurrent_orders,
             probes=probes_of(self.installation, tokens, self.gateway, clock),
+            keeps_routes=self.keeps_routes,
             settle_seconds=self.settle_seconds,
         )
         task = asyncio.ensure_future(controller.run())
