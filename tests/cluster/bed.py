@@ -153,17 +153,18 @@ class Bed(FromStartToStop):
         """
         self._workload(namespace, name, labels, self._backend(name))
 
-    def another_gateway(self, workload: Workload) -> Gateway:
+    def another_gateway(self, workload: Workload, istiod: Istiod | None = None) -> Gateway:
         """A second Envoy, at an address of its own, in a namespace made for it; until `clear`.
 
-        The CA finds it for the names that `ca.set_addresses` sends there.
+        The CA finds it for the names that `ca.set_addresses` sends there. `istiod` is another than
+        the bed's.
         """
         self.namespace(workload.namespace)
         folder = self.folder / f"gateway-{time.monotonic_ns()}"
         ports = self.gateway.http_port, self.gateway.https_port
         gateway = Gateway(folder, workload, ports=ports)
         self._other_gateways.append(gateway)
-        self._start_gateway(gateway)
+        self._start_gateway(gateway, istiod)
         return gateway
 
     def clear(self) -> None:
@@ -298,14 +299,28 @@ class Bed(FromStartToStop):
         self.root.write_bytes(self.ca.root_pem())
 
     def _launch_istiod(self) -> None:
-        istio = _data_of_config_map(_FURNITURE, "istio")
-        self._istiod = Istiod(
-            self.folder / "istiod",
-            kubeconfig=self.plane.admin_kubeconfig,
-            mesh_config=istio["mesh"],
-        )
+        self._istiod = self._make_istiod("istiod")
         self._closing.callback(self._istiod.stop)
         self._istiod.launch()
+
+    @contextmanager
+    def another_istiod(self, revision: str) -> Iterator[Istiod]:
+        """A second istiod, as in an upgrade of Istio by revisions."""
+        istiod = self._make_istiod(f"istiod-{time.monotonic_ns()}", revision)
+        try:
+            istiod.launch()
+            istiod.wait_until_ready()
+            yield istiod
+        finally:
+            istiod.stop()
+
+    def _make_istiod(self, folder: str, revision: str = "") -> Istiod:
+        return Istiod(
+            self.folder / folder,
+            kubeconfig=self.plane.admin_kubeconfig,
+            mesh_config=_data_of_config_map(_FURNITURE, "istio")["mesh"],
+            revision=revision,
+        )
 
     def _words(self) -> dict[str, str | int]:
         """What bed.yaml leaves open."""
@@ -315,12 +330,12 @@ class Bed(FromStartToStop):
             "WEBHOOK_CA": base64.b64encode(self._istiod.certificate_pem).decode(),
         }
 
-    def _start_gateway(self, gateway: Gateway) -> None:
+    def _start_gateway(self, gateway: Gateway, istiod: Istiod | None = None) -> None:
         self.apply(gateway.objects())
         workload = gateway.workload
         token = self.plane.token_of(workload.namespace, workload.name, audiences=[ISTIO_AUDIENCE])
         self._closing.callback(gateway.stop)
-        gateway.start(xds_port=self._istiod.xds_port, token=token)
+        gateway.start(xds_port=(istiod or self._istiod).xds_port, token=token)
 
     def _routes_are_in_place(self) -> bool:
         """503: the route is there, and acmeistio behind it is not."""

@@ -38,9 +38,15 @@ _ENVIRONMENT = {
 
 
 class Istiod:
-    """One istiod. `mesh_config` is the text of its mesh configuration; files go to `folder`."""
+    """One istiod. `mesh_config` is the text of its mesh configuration; files go to `folder`.
 
-    def __init__(self, folder: Path, *, kubeconfig: Path, mesh_config: str) -> None:
+    One of a `revision` reads the objects that are labelled so, and those that are not labelled.
+    """
+
+    def __init__(
+        self, folder: Path, *, kubeconfig: Path, mesh_config: str, revision: str = ""
+    ) -> None:
+        self._environment = {**_ENVIRONMENT, **({"REVISION": revision} if revision else {})}
         self.xds_port, self.webhook_port, self._http_port, *self._others = free_ports(5)
         self._folder = folder
         self._kubeconfig = kubeconfig
@@ -60,7 +66,7 @@ class Istiod:
 
     def launch(self) -> None:
         """Start it; `wait_until_ready` before anything is asked of it."""
-        self._child = Child("istiod", self._command(), log=self.log, environment=_ENVIRONMENT)
+        self._child = Child("istiod", self._command(), log=self.log, environment=self._environment)
 
     def wait_until_ready(self) -> None:
         """Return when it is ready, its webhook too."""

@@ -373,6 +373,31 @@ def _forbidden(program: Program) -> list[Object]:
     return [e for e in program.events("defect") if e["reason"] == "RouteForbidden"]
 
 
+CANARY = Workload(
+    NAMESPACE,
+    "istio-ingressgateway-canary",
+    {"istio": "ingressgateway", "app": "istio-ingressgateway-canary"},
+)
+
+
+def test_two_revisions_of_istio(unrouted: Bed) -> None:
+    """In an upgrade each istiod has gateways of its own; the CA may come to those of either."""
+    unrouted.service(SHOP, BACKEND)
+    with unrouted.another_istiod("canary") as istiod:
+        canary = unrouted.another_gateway(CANARY, istiod)
+        unrouted.ca.set_addresses(WWW, [canary.address])
+        unrouted.start_acmeistio()
+        _declare(unrouted, WWW)
+        for gateway in (canary, unrouted.gateway):
+            unrouted.wait_for(
+                lambda g=gateway: g.names(WWW, unrouted.root) == {WWW},  # type: ignore[misc]
+                f"{WWW} is served by {gateway.workload.name}",
+            )
+            assert gateway.get(f"https://{WWW}/").text.startswith(f"Hello from {BACKEND}")
+            assert gateway.rejections() == {}
+        unrouted.ca.clear(WWW)
+
+
 EGRESS = Workload(NAMESPACE, "istio-egressgateway", {"istio": "egressgateway"})
 
 
