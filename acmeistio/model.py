@@ -32,6 +32,10 @@ class ObjectRef:
         return f"{self.kind} {self.name}"
 
 
+MANAGED_BY = "app.kubernetes.io/managed-by"
+ACMEISTIO = "acmeistio"
+"""The label of everything that acmeistio keeps, and its value."""
+
 ISTIO_GATEWAY = "Gateway.networking.istio.io"
 K8S_GATEWAY = "Gateway.gateway.networking.k8s.io"
 """Two groups have a kind Gateway; they are told apart as kubectl does."""

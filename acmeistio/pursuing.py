@@ -113,9 +113,10 @@ class Pursuit:
         """
         asked, are_reached = set[DnsName](), True
         while isinstance(decision, Issue) and not asked.issuperset(decision.names):
-            names = set(decision.names) - asked  # others fall due while some are asked
+            # Others fall due while some are asked.
+            names = [name for name in decision.names if name not in asked]
             are_reached &= await self._probes.ask(spec, names)
-            asked |= names
+            asked.update(names)
             decision = self._decided(spec, held, self._probes.held_back(spec))
         if isinstance(decision, Issue) and not are_reached:
             left = max(settled_at, self._settled_at) - self._clock.monotonic()

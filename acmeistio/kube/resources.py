@@ -106,7 +106,7 @@ RESOURCES = {
         Resource("Namespace", "v1", "namespaces", namespaced=False),
         _istio(ISTIO_GATEWAY, "gateways", written=True),
         _istio("VirtualService", "virtualservices", written=True),
-        _istio("DestinationRule", "destinationrules"),
+        _istio("DestinationRule", "destinationrules", written=True),
         Resource(
             "EnvoyFilter",
             "networking.istio.io/v1alpha3",
@@ -117,7 +117,7 @@ RESOURCES = {
         _gateway_api("GatewayClass", "gatewayclasses", "v1beta1", namespaced=False),
         _gateway_api(K8S_GATEWAY, "gateways", "v1beta1"),
         _gateway_api("HTTPRoute", "httproutes", "v1beta1", written=True),
-        _gateway_api("ReferenceGrant", "referencegrants", "v1beta1"),
+        _gateway_api("ReferenceGrant", "referencegrants", "v1beta1", written=True),
         _gateway_api("ListenerSet", "listenersets"),
     )
 }

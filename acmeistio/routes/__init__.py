@@ -16,15 +16,21 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
 
-from acmeistio.model import ISTIO_GATEWAY, Installation, ObjectRef, kind_of
+from acmeistio.model import (
+    ACMEISTIO,
+    ISTIO_GATEWAY,
+    MANAGED_BY,
+    Installation,
+    ObjectRef,
+    kind_of,
+)
 from acmeistio.sources import untrusted
 
 PATH_PREFIX: Final = "/.well-known/acme-challenge/"
 PASS_MARK: Final = "acmeistio-pass"
 """Query parameter of a request that acmeistio handed back: its route leaves such requests alone."""
 
-NAME: Final = "acmeistio"
-MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+NAME: Final = ACMEISTIO
 INSTANCE: Final = "app.kubernetes.io/instance"
 """The namespace of the acmeistio that an object belongs to: there may be several."""
 ROUTE_NAME: Final = "acme-http01"
@@ -39,8 +45,6 @@ KINDS: Final = (ISTIO_GATEWAY, "VirtualService", "EnvoyFilter", "HTTPRoute", "Re
 """Kinds of route objects that are looked at as a whole."""
 
 Route = dict[str, Any]
-Manifests = Mapping[str, tuple[dict[str, Any], ...]]
-"""All objects by kind, as `kind_of` names it."""
 
 
 def new(

@@ -14,7 +14,6 @@ from acmeistio.names import DnsName
 from acmeistio.reasons import Defect, Reason, defect
 from acmeistio.routes import (
     GATEWAY_API_VERSION,
-    Manifests,
     Route,
     is_of,
     labelled,
@@ -23,6 +22,7 @@ from acmeistio.routes import (
 from acmeistio.routes.mirrors import mirrors
 from acmeistio.routes.permanent import permanent
 from acmeistio.routes.unrouted import unrouted
+from acmeistio.sources import Manifests
 
 GATEWAY_API = GATEWAY_API_VERSION.partition("/")[0]
 

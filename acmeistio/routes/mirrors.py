@@ -28,7 +28,6 @@ from acmeistio.routes import (
     PATH_PREFIX,
     ROUTE_NAME,
     SERVICE_PORT,
-    Manifests,
     Route,
     challenge_rule,
     derived_name,
@@ -36,7 +35,7 @@ from acmeistio.routes import (
     new,
 )
 from acmeistio.routes.permanent import base_name
-from acmeistio.sources import untrusted
+from acmeistio.sources import Manifests, untrusted
 from acmeistio.sources.addresses import class_of
 from acmeistio.sources.annotations import asks
 from acmeistio.sources.ingress import GATEWAY_SUFFIX, controllers_of, not_processed_because

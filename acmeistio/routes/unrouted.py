@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from acmeistio.model import ISTIO_GATEWAY, GatewayWorkload, Installation, Routing
-from acmeistio.routes import ISTIO_VERSION, Manifests, Route, challenge_rule, is_ours, new
+from acmeistio.routes import ISTIO_VERSION, Route, challenge_rule, is_ours, new
 from acmeistio.routes.permanent import base_name
-from acmeistio.sources import untrusted
+from acmeistio.sources import Manifests, untrusted
 from acmeistio.sources.servers import Server, selector_of, servers_of
 
 UNROUTED = "unrouted"

@@ -80,10 +80,10 @@ class _Asker:
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """A Secret that a listener serves; `key_type` is that of a pair's half, else None."""
+    """A Secret that a listener serves, and the key type that it is to have."""
 
     target: Target
-    key_type: KeyType | None = None
+    key_type: KeyType | None
 
 
 # Which objects belong together
@@ -299,7 +299,7 @@ def _asked(asker: _Asker, listener: Listener, names: tuple[DnsName, ...]) -> Fou
         declared(
             asker.ref,
             asker.created_at,
-            replace(asker.wish, key_type=claim.key_type or asker.wish.key_type),
+            replace(asker.wish, key_type=claim.key_type),
             Asked(names, claim.target, at),
             asker.surroundings,
         )
@@ -313,7 +313,7 @@ def _claims(asker: _Asker, listener: Listener) -> tuple[tuple[_Claim, ...], tupl
     if asker.wish.secret_name or not listener.certificate_refs:
         default = asker.surroundings.installation.default_secret
         target = Target(asker.ref.namespace, asker.wish.secret_name or default)
-        return (_Claim(target),), _not_named(asker.ref, listener, target)
+        return (_Claim(target, asker.wish.key_type),), _not_named(asker.ref, listener, target)
     refs = listener.certificate_refs[:MOST]
     wanted = key_types([ref.name for ref in refs], asker.wish.key_type)
     defects = [_refusal(asker, listener, ref) for ref in refs]

@@ -8,7 +8,7 @@ for namespaces that an administrator allowed, with the domains that they allowed
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,6 @@ from acmeistio.model import (
     Declaration,
     GatewayAddress,
     Installation,
-    KeyType,
     ObjectRef,
     Target,
 )
@@ -31,15 +30,11 @@ ALLOWED_DOMAINS = "acmeistio.io/allowed-domains"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Names for a target, before anybody has said whether they may be had.
-
-    `key_type` is what the place asks for where the user has no opinion.
-    """
+    """Names for a target, before anybody has said whether they may be had."""
 
     names: Iterable[DnsName]
     target: Target
     reached_at: tuple[GatewayAddress, ...] = ()
-    key_type: KeyType | None = field(default=None)
 
 
 def declared(
@@ -62,7 +57,7 @@ def declared(
         names=allowed,
         target=asked.target,
         issuer=wish.issuer,
-        key_type=wish.key_type or asked.key_type,
+        key_type=wish.key_type,
         profile=wish.profile,
         reached_at=asked.reached_at,
     )

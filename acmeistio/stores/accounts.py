@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from acmeistio.errors import Misconfigured
-from acmeistio.model import Issuer
+from acmeistio.model import ACMEISTIO, MANAGED_BY, Issuer
 from acmeistio.pki import Unfit
 from acmeistio.ports import Manifest, Objects, Term
-from acmeistio.stores.secrets import ACMEISTIO, MANAGED_BY, TLS_KEY, decoded, encoded
+from acmeistio.stores.secrets import TLS_KEY, decoded, encoded
 
 ACCOUNT_URL = "acmeistio.io/account-url"
 DIRECTORY_URL = "acmeistio.io/directory-url"

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from acmeistio.errors import Conflict, Misconfigured
+from acmeistio.model import ACMEISTIO, MANAGED_BY
 from acmeistio.planning.ledger import Ledger, NewerLedger, UnreadableLedger, from_json, to_json
 from acmeistio.ports import Manifest, Objects, Term
-from acmeistio.stores.secrets import ACMEISTIO, MANAGED_BY
 
 LEDGER_NAME = "acmeistio-ledger"
 LEDGER_KEY = "ledger.json"

@@ -15,6 +15,8 @@ from typing import Any
 
 from acmeistio.errors import Conflict
 from acmeistio.model import (
+    ACMEISTIO,
+    MANAGED_BY,
     CertificateSpec,
     Held,
     Issuer,
@@ -30,8 +32,6 @@ from acmeistio.pki import Bundle, Unfit, parse_pair
 from acmeistio.ports import Manifest, Objects, Term
 from acmeistio.sources import untrusted
 
-MANAGED_BY = "app.kubernetes.io/managed-by"
-ACMEISTIO = "acmeistio"
 PREFIX = "acmeistio.io/"
 PLACEHOLDER = PREFIX + "placeholder"
 LEAF_SHA256 = PREFIX + "leaf-sha256"
