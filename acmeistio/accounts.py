@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from acmeistio.acme.account import account_key, register
 from acmeistio.acme.session import Session, Signer
 from acmeistio.errors import Misconfigured
-from acmeistio.model import Issuer, KeyType
+from acmeistio.issuer import Issuer
+from acmeistio.model import KeyType
 from acmeistio.ports import Entropy, Term, Workers
 from acmeistio.stores.accounts import AccountStore, StoredAccount
 

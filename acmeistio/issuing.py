@@ -18,7 +18,8 @@ from acmeistio.acme.order import NamesFailed, OrderGone, Ordering, OrderState
 from acmeistio.acme.session import ProblemResponse, Session, Signer
 from acmeistio.acme.solver import Solver
 from acmeistio.errors import Conflict, Forbidden, Misconfigured, Permanent, Transient
-from acmeistio.model import CertificateSpec, Held, Issue, Issuer, KeyType, Marks
+from acmeistio.issuer import Issuer
+from acmeistio.model import CertificateSpec, Held, Issue, KeyType, Marks
 from acmeistio.pki import Bundle, Unfit, checked_bundle, csr_der
 from acmeistio.planning import backoff
 from acmeistio.planning.decide import armed_by

@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from acmeistio.issuer import Issuer
 from acmeistio.names import DnsName
 
 
@@ -130,23 +131,6 @@ class CertificateSpec:
     def sources(self) -> tuple[ObjectRef, ...]:
         """All objects that contribute a name, sorted."""
         return tuple(sorted({ref for refs in self.declared_by.values() for ref in refs}))
-
-
-@dataclass(frozen=True, slots=True)
-class Issuer:
-    """One CA directory and what is particular to it.
-
-    `challenge_types` are those that this installation has a Solver for at this CA;
-    `max_names` bounds the names of one certificate.
-    """
-
-    name: str
-    directory_url: str
-    ca_bundle: str | None = None
-    email: str | None = None
-    profile: str | None = None
-    challenge_types: frozenset[str] = frozenset({"http-01"})
-    max_names: int = 100
 
 
 class IngressMode(StrEnum):
@@ -277,7 +261,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """Proven facts of a leaf certificate whose key was checked to be its own."""
+    """Proven facts of a leaf certificate whose key was checked to be its own.
+
+    `renewal_id` is by which the CA is asked about its renewal (RFC 9773 §4.1), None for one that
+    does not say which key of the CA signed it.
+    """
 
     names: frozenset[DnsName]
     not_before: datetime
@@ -285,6 +273,7 @@ class Leaf:
     serial: int
     sha256: str
     key_type: KeyType | None
+    renewal_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from acmeistio.issuer import Issuer
 from acmeistio.model import (
     CertificateSpec,
     Decision,
     Defer,
     Held,
     Issue,
-    Issuer,
     IssueReason,
     Keep,
     Marks,

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from acmeistio.issuer import Issuer
 from acmeistio.model import (
     DEFAULT_KEY_TYPE,
     CertificateSpec,
     Declaration,
     GatewayAddress,
     Installation,
-    Issuer,
     ObjectRef,
     Target,
 )

@@ -16,11 +16,11 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from acmeistio.errors import Misconfigured
+from acmeistio.issuer import Issuer
 from acmeistio.model import (
     GatewayWorkload,
     IngressMode,
     Installation,
-    Issuer,
     ObjectRef,
     Probing,
     Routing,

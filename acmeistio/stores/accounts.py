@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from acmeistio.errors import Misconfigured
-from acmeistio.model import ACMEISTIO, MANAGED_BY, Issuer
+from acmeistio.issuer import Issuer
+from acmeistio.model import ACMEISTIO, MANAGED_BY
 from acmeistio.pki import Unfit
 from acmeistio.ports import Manifest, Objects, Term
 from acmeistio.stores.secrets import TLS_KEY, decoded, encoded

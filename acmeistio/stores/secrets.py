@@ -14,12 +14,12 @@ from datetime import datetime
 from typing import Any
 
 from acmeistio.errors import Conflict
+from acmeistio.issuer import Issuer
 from acmeistio.model import (
     ACMEISTIO,
     MANAGED_BY,
     CertificateSpec,
     Held,
-    Issuer,
     Leaf,
     Marks,
     ObjectRef,

@@ -7,12 +7,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from acmeistio.issuer import Issuer
 from acmeistio.model import (
     DEFAULT_KEY_TYPE,
     CertificateSpec,
     Declaration,
     Installation,
-    Issuer,
     KeyType,
     Leaf,
     Marks,

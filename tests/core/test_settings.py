@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from acmeistio.errors import Misconfigured
+from acmeistio.issuer import Issuer
 from acmeistio.model import (
     GatewayAddress,
     GatewayWorkload,
     IngressMode,
     Installation,
-    Issuer,
     ObjectRef,
     Probing,
     Routing,

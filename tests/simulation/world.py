@@ -17,12 +17,12 @@ from typing import Any, Self
 
 from acmeistio.app import assemble, probes_of
 from acmeistio.controller import Controller, Look
+from acmeistio.issuer import Issuer
 from acmeistio.issuing import Issued, NotIssued
 from acmeistio.model import (
     CertificateSpec,
     Installation,
     Issue,
-    Issuer,
     StoreKnown,
     StorePlaceholder,
 )
