@@ -17,9 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from acmeistio.accounts import Accounts
-from acmeistio.acme.clock import CaClock
 from acmeistio.acme.session import Session
-from acmeistio.acme.signing import Sign, sign_jws
 from acmeistio.acme.solver import Http01Solver
 from acmeistio.acme.transport import AiohttpTransport
 from acmeistio.controller import LONGEST_SLEEP_SECONDS, Controller, Journal
@@ -39,8 +37,6 @@ from acmeistio.ports import Clock, Entropy, Http, Leadership, Objects, Workers
 from acmeistio.probe.hops import Prober
 from acmeistio.probing import Probes, Walker
 from acmeistio.pursuing import Pursuit
-from acmeistio.renewals import Renewals
-from acmeistio.revoking import Revoking
 from acmeistio.routes.permanent import DESTINATION_RULE
 from acmeistio.routing import RouteKeeping
 from acmeistio.settings import Settings, unknown_variables
@@ -49,7 +45,6 @@ from acmeistio.stores.accounts import AccountStore
 from acmeistio.stores.memory import LedgerStore, PendingKeys
 from acmeistio.stores.secrets import SecretStore
 from acmeistio.system import SystemClock, SystemEntropy, ThreadWorkers
-from acmeistio.tending import Tending
 from acmeistio.tokens import Tokens
 from acmeistio.web.admin import admin_application
 from acmeistio.web.challenge import challenge_application
@@ -79,36 +74,22 @@ def assemble(
     probes: Probes,
     keeps_routes: bool = False,
     settle_seconds: float = 0.0,
-    sign: Sign = sign_jws,
 ) -> Controller:
     """A controller over the given ports; `https` has the way to each issuer by its name.
 
-    Where `clock` and that of the default issuer's CA disagree the CA's counts. Accounts, ledger and
-    pending keys lie in `state_namespace`. `keeps_routes` where route objects are to be kept as they
-    must be; `sign` signs what is said to the CAs.
+    Accounts, ledger and pending keys lie in `state_namespace`. `keeps_routes` where route objects
+    are to be kept as they must be.
     """
-    clock = ca_clock = CaClock(clock)
     sessions = {
-        name: Session(
-            https[name],
-            clock,
-            issuer.directory_url,
-            limits=issuer.limits,
-            sign=sign,
-            heard=ca_clock.heard if name == installation.default_issuer else None,
-        )
+        name: Session(https[name], clock, issuer.directory_url)
         for name, issuer in installation.issuers.items()
     }
-    accounts = Accounts(AccountStore(objects, state_namespace), sessions, entropy, workers)
-    ledger = LedgerStore(objects, state_namespace, clock)
-    keys = PendingKeys(objects, state_namespace)
-    timekeeper = sessions[installation.default_issuer]
-    renewals = Renewals(installation.issuers, sessions, ca_clock, timekeeper)
+    ledger, keys = LedgerStore(objects, state_namespace), PendingKeys(objects, state_namespace)
     secrets = SecretStore(objects)
     issuing = Issuing(
         issuers=installation.issuers,
         sessions=sessions,
-        accounts=accounts,
+        accounts=Accounts(AccountStore(objects, state_namespace), sessions, entropy, workers),
         solver=Http01Solver(tokens),
         secrets=secrets,
         ledger=ledger,
@@ -118,21 +99,11 @@ def assemble(
         workers=workers,
         concurrent_orders=concurrent_orders,
     )
-    revoking = Revoking(
-        issuers=installation.issuers,
-        sessions=sessions,
-        accounts=accounts,
-        secrets=secrets,
-        ledger=ledger,
-        clock=clock,
-    )
     pursuit = Pursuit(
         installation=installation,
         secrets=secrets,
         ledger=ledger,
         issuing=issuing,
-        revoking=revoking,
-        renewals=renewals,
         probes=probes,
         clock=clock,
         outcomes=journal,
@@ -150,8 +121,6 @@ def assemble(
         journal=journal,
         routes=RouteKeeping(objects, journal.failed) if keeps_routes else None,
         probes=probes,
-        renewals=renewals,
-        tending=Tending(accounts, journal.tended, journal.failed),
     )
 
 
