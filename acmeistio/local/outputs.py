@@ -136,8 +136,12 @@ def _remove(old: Path) -> None:
 
 
 def _point(link: Path, destination: str) -> None:
-    """Make `link` a symlink to `destination`, whatever was there, in one step."""
-    draft = link.with_name(f"{link.name}.{uuid.uuid4().hex}")
+    """Make `link` a symlink to `destination`, whatever was there, in one step.
+
+    The draft lies above, where it leads nowhere: whoever has begun to watch the folder at this
+    moment would follow it to the pair, and watch the pair no more when the draft is gone.
+    """
+    draft = link.parent.with_name(f".{link.parent.name}.{link.name}.{uuid.uuid4().hex}")
     draft.symlink_to(destination)
     if link.exists() and not link.is_symlink():
         # Not one of ours: kept, so that nothing of anybody's is lost.

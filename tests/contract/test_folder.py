@@ -21,6 +21,7 @@ import yaml
 from acmeistio.errors import AcmeistioError, Misconfigured
 from acmeistio.local.folder import FolderObjects
 from acmeistio.local.lock import FolderLeadership
+from acmeistio.local.outputs import Outputs
 from acmeistio.names import DnsName
 from acmeistio.pki import Bundle, parse_pair, placeholder
 from acmeistio.ports import Listing, Manifest, Term
@@ -374,6 +375,25 @@ async def test_spoiled_files_are_put_right(
     await asyncio.sleep(0.3)
     spoil(folder.state / NAMESPACE / what)
     await until(lambda: served(folder) == served_by_sds(folder) == contents(bundle))
+
+
+def test_no_draft_of_a_link_leads_to_the_pair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a watch that begins then is one of the draft, and ends with it: nothing is noticed."""
+    lead_to_a_pair: list[bool] = []
+    make = Path.symlink_to
+
+    def noted(link: Path, destination: str) -> None:
+        make(link, destination)
+        lead_to_a_pair.append(link.is_dir())
+
+    monkeypatch.setattr(Path, "symlink_to", noted)
+    stored = secret(pair())
+    stored["metadata"]["resourceVersion"] = "1"
+    Outputs(tmp_path).ensure(stored)
+    assert (tmp_path / NAMESPACE / "certs" / "..data").is_dir()
+    assert lead_to_a_pair == [False] * 3
 
 
 @pytest.mark.parametrize("what", ["certs/..data", "certs"])
