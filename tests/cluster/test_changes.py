@@ -76,23 +76,26 @@ def _behind_a_wildcard(name: str, hosts: Sequence[str]) -> list[Object]:
 
 
 def _gateway_api(name: str, hosts: Sequence[str]) -> list[Object]:
-    """A listener for each host, and one for plain HTTP."""
+    """A listener for each host, and one for plain HTTP, which keep their names when others go.
+
+    A listener that takes over another's name is another to Istio: it has no route for a moment.
+    """
     anywhere = {"allowedRoutes": {"namespaces": {"from": "All"}}}
     tls = {"mode": "Terminate", "certificateRefs": [{"name": SECRET_NAME}]}
     http = [
-        {"name": f"http-{number}", "port": 80, "protocol": "HTTP", "hostname": host, **anywhere}
-        for number, host in enumerate(hosts)
+        {"name": f"http.{host}", "port": 80, "protocol": "HTTP", "hostname": host, **anywhere}
+        for host in hosts
     ]
     https = [
         {
-            "name": f"https-{number}",
+            "name": f"https.{host}",
             "port": 443,
             "protocol": "HTTPS",
             "hostname": host,
             "tls": tls,
             **anywhere,
         }
-        for number, host in enumerate(hosts)
+        for host in hosts
     ]
     gateway = {
         "gatewayClassName": "istio",
