@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from acmeistio.accounts import Accounts
+from acmeistio.acme.clock import CaClock
 from acmeistio.acme.session import Session
+from acmeistio.acme.signing import Sign, sign_jws
 from acmeistio.acme.solver import Http01Solver
 from acmeistio.acme.transport import AiohttpTransport
 from acmeistio.controller import LONGEST_SLEEP_SECONDS, Controller, Journal
@@ -37,6 +39,8 @@ from acmeistio.ports import Clock, Entropy, Http, Leadership, Objects, Workers
 from acmeistio.probe.hops import Prober
 from acmeistio.probing import Probes, Walker
 from acmeistio.pursuing import Pursuit
+from acmeistio.renewals import Renewals
+from acmeistio.revoking import Revoking
 from acmeistio.routes.permanent import DESTINATION_RULE
 from acmeistio.routing import RouteKeeping
 from acmeistio.settings import Settings, unknown_variables
@@ -45,6 +49,7 @@ from acmeistio.stores.accounts import AccountStore
 from acmeistio.stores.memory import LedgerStore, PendingKeys
 from acmeistio.stores.secrets import SecretStore
 from acmeistio.system import SystemClock, SystemEntropy, ThreadWorkers
+from acmeistio.tending import Tending
 from acmeistio.tokens import Tokens
 from acmeistio.web.admin import admin_application
 from acmeistio.web.challenge import challenge_application
@@ -74,22 +79,36 @@ def assemble(
     probes: Probes,
     keeps_routes: bool = False,
     settle_seconds: float = 0.0,
+    sign: Sign = sign_jws,
 ) -> Controller:
     """A controller over the given ports; `https` has the way to each issuer by its name.
 
-    Accounts, ledger and pending keys lie in `state_namespace`. `keeps_routes` where route objects
-    are to be kept as they must be.
+    Where `clock` and that of the default issuer's CA disagree the CA's counts. Accounts, ledger and
+    pending keys lie in `state_namespace`. `keeps_routes` where route objects are to be kept as they
+    must be; `sign` signs what is said to the CAs.
     """
+    clock = ca_clock = CaClock(clock)
     sessions = {
-        name: Session(https[name], clock, issuer.directory_url)
+        name: Session(
+            https[name],
+            clock,
+            issuer.directory_url,
+            limits=issuer.limits,
+            sign=sign,
+            heard=ca_clock.heard if name == installation.default_issuer else None,
+        )
         for name, issuer in installation.issuers.items()
     }
-    ledger, keys = LedgerStore(objects, state_namespace), PendingKeys(objects, state_namespace)
+    accounts = Accounts(AccountStore(objects, state_namespace), sessions, entropy, workers)
+    ledger = LedgerStore(objects, state_namespace, clock)
+    keys = PendingKeys(objects, state_namespace)
+    timekeeper = sessions[installation.default_issuer]
+    renewals = Renewals(installation.issuers, sessions, ca_clock, timekeeper)
     secrets = SecretStore(objects)
     issuing = Issuing(
         issuers=installation.issuers,
         sessions=sessions,
-        accounts=Accounts(AccountStore(objects, state_namespace), sessions, entropy, workers),
+        accounts=accounts,
         solver=Http01Solver(tokens),
         secrets=secrets,
         ledger=ledger,
@@ -99,11 +118,21 @@ def assemble(
         workers=workers,
         concurrent_orders=concurrent_orders,
     )
+    revoking = Revoking(
+        issuers=installation.issuers,
+        sessions=sessions,
+        accounts=accounts,
+        secrets=secrets,
+        ledger=ledger,
+        clock=clock,
+    )
     pursuit = Pursuit(
         installation=installation,
         secrets=secrets,
         ledger=ledger,
         issuing=issuing,
+        revoking=revoking,
+        renewals=renewals,
         probes=probes,
         clock=clock,
         outcomes=journal,
@@ -121,6 +150,8 @@ def assemble(
         journal=journal,
         routes=RouteKeeping(objects, journal.failed) if keeps_routes else None,
         probes=probes,
+        renewals=renewals,
+        tending=Tending(accounts, journal.tended, journal.failed),
     )
 
 

@@ -50,6 +50,11 @@ class Bulkheads:
         """Of the targets whose last work failed and will not mend by itself."""
         return tuple(self._defects.values())
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no work is under way on any target."""
+        return not self._working
+
     def look_begins(self) -> None:
         """From now on what is looked at has seen all that was done before."""
         self._just_done.clear()

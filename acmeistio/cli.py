@@ -71,23 +71,35 @@ def run(
     issuer: Annotated[
         str | None,
         typer.Option(
-            help="letsencrypt-staging (try with it first: generous limits, untrusted "
-            "certificates), letsencrypt, or a name of your own with --directory. Naming it "
-            "agrees to its terms of service. Required."
+            help="Which CA issues, unless an object names another: letsencrypt-staging (try with "
+            "it first: generous limits, untrusted certificates), letsencrypt, a name in --issuers, "
+            "or one of your own with --directory. Naming it agrees to its terms of service. "
+            "Required."
+        ),
+    ] = None,
+    issuers: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file of CAs beside those built in, or more about these: "
+            "[{name: own, directory: https://ca.example/acme/directory, caBundle: roots.pem}]; "
+            "deploy/examples/issuers.yaml explains every word. Objects choose by the annotation "
+            "acmeistio.io/issuer. Naming a CA there agrees to its terms of service."
         ),
     ] = None,
     directory: Annotated[
         str | None,
-        typer.Option(help="Its ACME directory, an https:// URL."),
+        typer.Option(help="ACME directory of --issuer, an https:// URL."),
     ] = None,
     ca_bundle: Annotated[
         Path | None,
-        typer.Option(help="PEM file of roots to trust its API by, for a private CA."),
+        typer.Option(help="PEM file of roots to trust that API by, for a private CA."),
     ] = None,
-    email: Annotated[str | None, typer.Option(help="Contact of the account.")] = None,
+    email: Annotated[str | None, typer.Option(help="Contact of the account there.")] = None,
     profile: Annotated[
         str | None,
-        typer.Option(help="Certificate profile; default: the CA's."),
+        typer.Option(
+            help="Certificate profile there, of objects that name none; default: the CA's."
+        ),
     ] = None,
     gateway_namespace: Annotated[
         str | None,

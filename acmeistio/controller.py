@@ -10,31 +10,35 @@ import asyncio
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import starmap
 from typing import Protocol
 
+from acmeistio.accounts import AccountEvent
 from acmeistio.bulkheads import Bulkheads
 from acmeistio.errors import Conflict, Forbidden, Permanent, Transient
 from acmeistio.looking import Looking, Seen
 from acmeistio.model import (
     Declaration,
+    Defer,
     Held,
     Installation,
-    Issue,
     Keep,
     ObjectRef,
-    StoreKnown,
-    StorePlaceholder,
     Target,
 )
 from acmeistio.planning.plan import Plan, World, plan
+from acmeistio.planning.replay import replayed, taken_up
 from acmeistio.ports import Clock, Leadership, Objects, Term
 from acmeistio.probing import Probes
 from acmeistio.pursuing import Outcomes, Pursuit
+from acmeistio.rearming import Rearming
 from acmeistio.reasons import Defect
+from acmeistio.renewals import Renewals
 from acmeistio.routing import RouteKeeping
 from acmeistio.stores.memory import LedgerStore, PendingKeys
 from acmeistio.stores.secrets import SecretStore
+from acmeistio.tending import Tending
 
 GATHER_SECONDS = 0.2
 LONGEST_GATHER_SECONDS = 1.0
@@ -73,6 +77,9 @@ class Journal(Outcomes, Protocol):
     def looked(self, look: Look) -> None:
         """A look is done; these are the plan and all Defects now."""
 
+    def tended(self, event: AccountEvent) -> None:
+        """An account was changed as a user asked for."""
+
     def failed(self, what: str, error: BaseException) -> None:
         """Something failed that should not, and the rest goes on."""
 
@@ -94,6 +101,8 @@ class Controller:
         journal: Journal,
         routes: RouteKeeping | None,
         probes: Probes,
+        renewals: Renewals,
+        tending: Tending,
     ) -> None:
         """`routes` is None where nothing routes by objects."""
         self._objects = objects
@@ -107,7 +116,11 @@ class Controller:
         self._pursuit = pursuit
         self._routes = routes
         self._probes = probes
+        self._renewals = renewals
+        self._tending = tending
+        self._rearming = Rearming(probes, ledger, clock)
         self._wake = asyncio.Event()
+        renewals.changed = self._wake.set
         self._changes = self._changes_looked_at = 0
         self._looking = Looking(objects, installation, journal.failed)
         self._bulkheads = Bulkheads(
@@ -116,6 +129,9 @@ class Controller:
         self._timer: asyncio.TimerHandle | None = None
         self._unread: dict[Target, BaseException] = {}
         self._look_seconds = 0.0
+        self._left_as_of: datetime | None = None
+        """When an earlier life wrote its ledger last."""
+        self._counted: set[Target] = set()
         self.last_pass_at = clock.monotonic()
         """When the loop came round last, whatever it could see: a store that is away is no
         reason to be started anew."""
@@ -123,18 +139,22 @@ class Controller:
     async def run(self) -> None:
         """Keep everything as declared, for ever. Raises Misconfigured, NotLeader."""
         term = await self._leadership.acquire()
-        following = asyncio.ensure_future(self._follow_changes())
+        beside = [asyncio.ensure_future(self._follow_changes())]
         try:
             while not await self._loaded(term):
                 self.last_pass_at = self._clock.monotonic()
                 await self._clock.sleep(LOOK_FAILED_SECONDS)
+            beside.append(asyncio.ensure_future(self._renewals.run()))
             while self._bulkheads.ended_by is None:
                 await self._look_and_act(term)
                 await self._wait_for_news()
             raise self._bulkheads.ended_by
         finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+            await self._rearming.close()
+            await self._tending.close()
             await self._bulkheads.close()
             await self._leadership.release()
 
@@ -151,6 +171,8 @@ class Controller:
         unreadable = await self._ledger.load()
         if unreadable:
             self._journal.failed(unreadable, ValueError(unreadable))
+        self._left_as_of = self._ledger.ledger.as_of
+        self._ledger.ledger = taken_up(self._ledger.ledger, self._clock.now())
         await self._keys.load()
         await self._retain_keys(term)
 
@@ -172,13 +194,16 @@ class Controller:
         finally:
             self.last_pass_at = self._clock.monotonic()
         self._act(look.plan, look.held, term)
+        if self._bulkheads.is_idle:
+            self._tending.begin(self._installation.issuers.values(), term)
         self._journal.looked(look)
         self._look_seconds = self._clock.monotonic() - began
         waits = [LOOK_FAILED_SECONDS for e in self._unread.values() if isinstance(e, Transient)]
         if self._routes and self._routes.retry_seconds is not None:
             waits.append(self._routes.retry_seconds)
-        if look.plan.look_again_at:
-            waits.append((look.plan.look_again_at - self._clock.now()).total_seconds())
+        rearming_at = self._rearming.look(look.plan.specs.values(), term)
+        instants, now = (look.plan.look_again_at, rearming_at), self._clock.now()
+        waits += [(instant - now).total_seconds() for instant in instants if instant]
         if waits:
             self._wake_after(min(waits))
 
@@ -186,6 +211,8 @@ class Controller:
         seen = await self._looking.look()
         declarers = _declarers(seen.declarations)
         held = await self._held(frozenset(declarers))
+        self._renewals.seen(held, frozenset(declarers))
+        self._replay(held)
         world = World(
             declarations=seen.declarations,
             held=held,
@@ -195,6 +222,8 @@ class Controller:
             now=self._clock.now(),
             unknown=seen.doubtful,
             unreachable=self._probes.unreachable,
+            suggestions=self._renewals.suggestions,
+            awaited=self._renewals.awaited,
         )
         routed = await self._routed(seen, term)
         self._probes.seen(seen.manifests)
@@ -224,6 +253,15 @@ class Controller:
         refused = {name for _, name in self._ledger.ledger.names}
         for spec in current.specs.values():
             yield from self._probes.defects(spec, refused)
+
+    def _replay(self, held: Mapping[Target, Held]) -> None:
+        """Count what certificates that are seen first in this life say of the CAs' limits."""
+        new = held.keys() - self._counted
+        self._counted |= new
+        issuers = self._installation.issuers.values()
+        self._ledger.ledger = replayed(
+            self._ledger.ledger, [held[target] for target in new], issuers, self._left_as_of
+        )
 
     async def _held(self, targets: frozenset[Target]) -> dict[Target, Held]:
         """What each target Secret holds.
@@ -267,7 +305,7 @@ class Controller:
         """Start what is to be done."""
         for target, verdict in current.verdicts.items():
             decision = verdict.decision
-            wanted = isinstance(decision, StoreKnown | StorePlaceholder | Issue)
+            wanted = not isinstance(decision, Keep | Defer)
             if wanted and self._bulkheads.is_free(target):
                 work = self._pursuit.pursue(current.specs[target], decision, held[target], term)
                 self._bulkheads.start(target, work)

@@ -9,24 +9,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import timedelta
+import functools
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from acmeistio.accounts import Accounts
 from acmeistio.acme.order import NamesFailed, OrderGone, Ordering, OrderState
 from acmeistio.acme.session import ProblemResponse, Session, Signer
 from acmeistio.acme.solver import Solver
-from acmeistio.errors import Conflict, Forbidden, Misconfigured, Permanent, Transient
-from acmeistio.model import CertificateSpec, Held, Issue, Issuer, KeyType, Marks
+from acmeistio.attempt import Attempt
+from acmeistio.errors import AcmeistioError, Conflict, Forbidden, NotLeader, Permanent, Transient
+from acmeistio.issuer import Issuer
+from acmeistio.model import CertificateSpec, Held, Issue, KeyType, Validate
+from acmeistio.names import DnsName
 from acmeistio.pki import Bundle, Unfit, checked_bundle, csr_der
-from acmeistio.planning import backoff
-from acmeistio.planning.decide import armed_by
-from acmeistio.planning.ledger import Failure, Ledger, OpenOrder, Pause
+from acmeistio.planning import limits
+from acmeistio.planning.ledger import Ledger, OpenOrder
+from acmeistio.planning.setbacks import Case
 from acmeistio.ports import Clock, Entropy, Term, Workers
 from acmeistio.reasons import plain
 from acmeistio.stores.memory import LedgerStore, PendingKeys
 from acmeistio.stores.secrets import SecretStore, issued_facts
+
+T = TypeVar("T")
 
 STORE_RETRY_SECONDS = 1.0
 """A certificate that was got is kept in hand until its Secret can be written."""
@@ -34,10 +40,21 @@ STORE_RETRY_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """The certificate is in its Secret; `facts` are the annotations it was stored with."""
+    """The certificate is in its Secret; `facts` are the annotations it was stored with.
+
+    `missing_chain` is the one that the settings prefer, where the CA does not offer it.
+    """
 
     bundle: Bundle
     facts: Mapping[str, str | None]
+    missing_chain: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """The CA has validated the names; nothing was issued."""
+
+    names: tuple[DnsName, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +62,20 @@ class NotIssued:
     """It is not, and the ledger says when to try again."""
 
     problem: str
+
+
+class OutOfBudget(AcmeistioError):
+    """Others have spent what was left meanwhile; the next plan says until when to wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Obtained:
+    """What an order gave, and whose it was."""
+
+    order_url: str
+    account_url: str | None
+    bundle: Bundle
+    missing_chain: str | None
 
 
 class Issuing:
@@ -78,39 +109,57 @@ class Issuing:
         self._slots = asyncio.Semaphore(concurrent_orders)
 
     async def carry_out(
-        self, spec: CertificateSpec, issue: Issue, held: Held, term: Term
-    ) -> Issued | NotIssued:
+        self, spec: CertificateSpec, decision: Issue | Validate, held: Held, term: Term
+    ) -> Issued | Validated | NotIssued:
         """Get and store the certificate, or write down why not and when to try again.
 
         `held` is the Secret as the decision saw it. Raises NotLeader.
         """
-        marks = held.marks if held else Marks()
+        case = Case(spec, self._issuers[spec.issuer], held)
+        attempt = Attempt(case, decision, self._clock.now())
         try:
-            return await self._issue(spec, issue, held, term)
-        except NamesFailed as error:
-            await self._names_failed(spec, marks, error, term)
+            if isinstance(decision, Validate):
+                return await self._validate(attempt, term)
+            return await self._issue(attempt, term)
+        except OutOfBudget as error:
             return NotIssued(str(error))
-        except (Transient, Conflict) as error:
-            await self._delayed(spec, marks, error, term)
-            return NotIssued(str(error))
-        except (Permanent, Misconfigured, Unfit, OrderGone) as error:
-            await self._refused(spec, marks, error, term)
+        except NotLeader:
+            raise
+        except (AcmeistioError, Unfit) as error:
+            now = self._clock.now()
+            await self._close(functools.partial(attempt.ended, error=error, now=now), term)
             return NotIssued(str(error))
 
-    async def _issue(self, spec: CertificateSpec, issue: Issue, held: Held, term: Term) -> Issued:
-        issuer = self._issuers[spec.issuer]
+    async def _validate(self, attempt: Attempt, term: Term) -> Validated:
+        """Have the CA validate what failed before, by an order that nothing else depends on."""
+        async with self._slots:
+            self._require_unpaused(attempt.case.issuer)
+            await self._known(attempt, self._validated, term)
+        await self._write_down(attempt.validated, term)
+        return Validated(attempt.names)
+
+    async def _validated(self, attempt: Attempt, signer: Signer, term: Term) -> None:
+        ordering = self._ordering(attempt.case.issuer, signer)
+        await ordering.authorize(await self._made(ordering, attempt, signer, term))
+
+    async def _issue(self, attempt: Attempt, term: Term) -> Issued:
+        spec, issuer, held = attempt.case.spec, attempt.case.issuer, attempt.case.held
         async with self._slots:
             self._require_unpaused(issuer)
-            url, bundle = await self._obtain_known(spec, issue, issuer, term)
+            obtained = await self._known(attempt, self._obtain, term)
+        bundle, now = obtained.bundle, self._clock.now()
         renewed_for = held.marks.renew_requested_at if held else None
-        facts = issued_facts(spec, bundle, issuer, renewed_for)
+        account_url = obtained.account_url
+        facts = issued_facts(
+            spec, bundle, issuer, account_url=account_url, renewed_for=renewed_for, now=now
+        )
         await self._store(spec, bundle, facts, held, term)
         names = bundle.leaf.names
         await asyncio.gather(
-            self._write_down(lambda ledger: ledger.issued(spec.target, issuer.name, names), term),
-            self._forget(url, term),
+            self._write_down(lambda ledger: attempt.issued(ledger, names, now), term),
+            self._forget(obtained.order_url, term),
         )
-        return Issued(bundle, facts)
+        return Issued(bundle, facts, obtained.missing_chain)
 
     def _require_unpaused(self, issuer: Issuer) -> None:
         """An order that waited for its slot must not reach a CA that asked to wait meanwhile."""
@@ -119,84 +168,131 @@ class Issuing:
         if pause and left > 0:
             raise Transient(pause.problem, retry_after_seconds=left, pauses_issuer=True)
 
-    async def _obtain_known(
-        self, spec: CertificateSpec, issue: Issue, issuer: Issuer, term: Term
-    ) -> tuple[str, Bundle]:
-        """Obtain; a CA that has forgotten the account meets it anew, once."""
+    async def _known(
+        self,
+        attempt: Attempt,
+        work: Callable[[Attempt, Signer, Term], Awaitable[T]],
+        term: Term,
+    ) -> T:
+        """The result of `work`; a CA that has forgotten the account meets it anew, once."""
+        issuer = attempt.case.issuer
         signer = await self._accounts.signer(issuer, term)
         try:
-            return await self._obtain(spec, issue, issuer, signer, term)
+            return await work(attempt, signer, term)
         except ProblemResponse as error:
             if error.problem.type != "accountDoesNotExist":
                 raise
         await self._accounts.renounce(issuer, signer, term)
-        signer = await self._accounts.signer(issuer, term)
-        return await self._obtain(spec, issue, issuer, signer, term)
+        return await work(attempt, await self._accounts.signer(issuer, term), term)
 
-    async def _obtain(
-        self, spec: CertificateSpec, issue: Issue, issuer: Issuer, signer: Signer, term: Term
-    ) -> tuple[str, Bundle]:
-        """The URL of the finished order and the bundle it gave."""
-        session = self._sessions[issuer.name]
-        ordering = Ordering(session, signer, self._solver, self._clock)
-        resumed = await self._resumed(ordering, spec, issue, term)
-        order = resumed or await ordering.create(issue.names, spec.profile)
-        preparing = asyncio.ensure_future(self._prepare(order, spec, issue, issuer, term))
+    async def _obtain(self, attempt: Attempt, signer: Signer, term: Term) -> _Obtained:
+        """The bundle that an order gave, one that was left open or a new one."""
+        names, issuer = attempt.names, attempt.case.issuer
+        ordering = self._ordering(issuer, signer)
+        order = await self._resumed(ordering, attempt, term)
+        order = order or await self._made(ordering, attempt, signer, term)
+        preparing = asyncio.ensure_future(self._prepare(order, attempt, term))
 
         async def csr() -> bytes:
-            return csr_der(await preparing, issue.names)
+            return csr_der(await preparing, names)
 
         try:
-            chain_pem = await ordering.complete(order, csr)
+            chain = await ordering.complete(order, csr, issuer.preferred_chain)
             key_pem = await preparing
         except NamesFailed as error:
-            if not resumed:
+            if not attempt.is_resumed:
                 raise
             # The CA may have asked while nobody answered, which is no failure of the names.
+            spec = attempt.case.spec
             await self._write_down(lambda ledger: ledger.order_closed(spec.target), term)
             raise Transient(f"the order was interrupted: {error}") from error
         finally:
             await _ended(preparing)
-        return order.url, checked_bundle(key_pem, chain_pem, issue.names, self._clock.now())
+        bundle = checked_bundle(key_pem, chain.pem, names, self._clock.now())
+        missing = None if chain.is_preferred else issuer.preferred_chain
+        return _Obtained(order.url, signer.account_url, bundle, missing)
 
-    async def _resumed(
-        self, ordering: Ordering, spec: CertificateSpec, issue: Issue, term: Term
-    ) -> OrderState | None:
+    def _ordering(self, issuer: Issuer, signer: Signer) -> Ordering:
+        return Ordering(self._sessions[issuer.name], signer, self._solver, self._clock)
+
+    async def _made(
+        self, ordering: Ordering, attempt: Attempt, signer: Signer, term: Term
+    ) -> OrderState:
+        """A new order. What it costs is written down before the CA hears of it."""
+        case, decision = attempt.case, attempt.decision
+        await self._require_profile(case)
+        await self._spend(attempt, signer, term)
+        replaces = decision.replaces if isinstance(decision, Issue) else None
+        own = case.marks is not None and case.marks.account_url == signer.account_url
+        replaced = replaces.renewal_id if replaces and own else None
+        order = await ordering.create(attempt.names, case.spec.profile, replaced)
+        attempt.is_made = True
+        if order.replaces is None and isinstance(decision, Issue) and decision.replaces:
+            await self._count_in_full(attempt, decision, term)
+        return order
+
+    async def _count_in_full(self, attempt: Attempt, issue: Issue, term: Term) -> None:
+        """The CA took the order for none that replaces another, and so it has counted it."""
+        spent, _ = attempt.costs()
+        attempt.decision = replace(issue, replaces=None)
+        costs = {k: v for k, v in attempt.costs()[0].items() if k not in spent}
+        await self._ledger.change(lambda ledger: ledger.spent(costs, attempt.begun_at), term)
+
+    async def _require_profile(self, case: Case) -> None:
+        """Raises Permanent where the CA has no such profile; its own words say less."""
+        profile, known = case.spec.profile, (await self._sessions[case.issuer.name].meta()).profiles
+        if profile and profile not in known:
+            has = ", ".join(sorted(known)) or "none"
+            raise Permanent(
+                f"{case.issuer.name} has no profile {profile}; it has: {plain(has)}",
+                problem_type="invalidProfile",
+            )
+
+    async def _spend(self, attempt: Attempt, signer: Signer, term: Term) -> None:
+        """Return when what the order costs is written down. Raises OutOfBudget."""
+        now = attempt.begun_at = self._clock.now()
+        order, failures = attempt.costs(signer.account_url)
+        costs = {**order, **failures}
+        until, scarce = limits.scarcest(self._ledger.ledger.budgets, costs, now)
+        if scarce:
+            raise OutOfBudget(f"nothing is left of {scarce.kind} {scarce.subject} until {until}")
+        await self._ledger.change(lambda ledger: ledger.spent(costs, now), term)
+
+    async def _resumed(self, ordering: Ordering, attempt: Attempt, term: Term) -> OrderState | None:
         """The order that was left open for the same names at the same CA, if it can be used.
 
         One that is finalized already can't be without its key.
         """
-        opened = self._ledger.ledger.orders.get(spec.target)
+        target = attempt.case.spec.target
+        opened = self._ledger.ledger.orders.get(target)
         if opened is None:
             return None
-        same_ca = opened.directory_url == self._issuers[spec.issuer].directory_url
-        if same_ca and set(opened.names) == set(issue.names):
+        same_ca = opened.directory_url == attempt.case.issuer.directory_url
+        if same_ca and set(opened.names) == set(attempt.names):
             try:
                 order = await ordering.fetch(opened.url)
             except OrderGone:
                 order = None
             if order and (order.status in ("pending", "ready") or self._keys.get(opened.url)):
+                attempt.begun_at = opened.opened_at
+                attempt.is_made = attempt.is_resumed = True
                 return order
-        await self._write_down(lambda ledger: ledger.order_closed(spec.target), term)
+        await self._write_down(lambda ledger: ledger.order_closed(target), term)
         return None
 
-    async def _prepare(
-        self,
-        order: OrderState,
-        spec: CertificateSpec,
-        issue: Issue,
-        issuer: Issuer,
-        term: Term,
-    ) -> bytes:
+    async def _prepare(self, order: OrderState, attempt: Attempt, term: Term) -> bytes:
         """The certificate's key; kept, and the order written down, when this returns."""
-        opened = OpenOrder(order.url, issuer.directory_url, issue.names, self._clock.now())
+        spec, issuer = attempt.case.spec, attempt.case.issuer
+        opened = OpenOrder(order.url, issuer.directory_url, attempt.names, self._clock.now())
         known = self._keys.get(order.url)
         key_pem = known or await self._new_key(spec.key_type)
         keeping = [] if known else [self._keys.keep(order.url, key_pem, term)]
-        await asyncio.gather(
-            self._ledger.change(lambda ledger: ledger.order_opened(spec.target, opened), term),
-            *keeping,
+        noting = (
+            []
+            if attempt.is_resumed
+            else [self._ledger.change(lambda ledger: attempt.opened(ledger, opened), term)]
         )
+        await asyncio.gather(*noting, *keeping)
         return key_pem
 
     async def _new_key(self, key_type: KeyType) -> bytes:
@@ -219,61 +315,6 @@ class Issuing:
                 raise  # a right is missing, which takes somebody's hand: the order stays open
             except Transient:
                 await self._clock.sleep(STORE_RETRY_SECONDS)
-
-    async def _names_failed(
-        self, spec: CertificateSpec, marks: Marks, error: NamesFailed, term: Term
-    ) -> None:
-        """Each name that failed waits by itself; the others go on without it."""
-        now = self._clock.now()
-
-        def transition(ledger: Ledger) -> Ledger:
-            ledger = ledger.order_closed(spec.target)
-            for failed in error.failures:
-                if failed.name not in spec.declared_by:
-                    continue
-                digest = armed_by(spec, marks, failed.name)
-                count = _count(ledger.names.get((spec.issuer, failed.name)), digest)
-                failure = Failure(
-                    count, backoff.after_failures(count, now), (digest,), str(failed.problem)
-                )
-                ledger = ledger.name_failed(spec.issuer, failed.name, failure)
-            return ledger
-
-        if not any(failed.name in spec.declared_by for failed in error.failures):
-            return await self._refused(spec, marks, error, term)
-        return await self._close(transition, term)
-
-    async def _refused(
-        self, spec: CertificateSpec, marks: Marks, error: Exception, term: Term
-    ) -> None:
-        """The order as a whole was refused; the same order again would be too."""
-        now, digest = self._clock.now(), armed_by(spec, marks)
-
-        def transition(ledger: Ledger) -> Ledger:
-            count = _count(ledger.targets.get(spec.target), digest)
-            retry_at = backoff.after_failures(count, now)
-            failure = Failure(count, retry_at, (digest,), plain(error))
-            return ledger.order_closed(spec.target).target_failed(spec.target, failure)
-
-        await self._close(transition, term)
-
-    async def _delayed(
-        self, spec: CertificateSpec, marks: Marks, error: Exception, term: Term
-    ) -> None:
-        """Something that passes by itself; the order stays open and is resumed."""
-        now, digest = self._clock.now(), armed_by(spec, marks)
-        floor = error.retry_after_seconds if isinstance(error, Transient) else None
-
-        def transition(ledger: Ledger) -> Ledger:
-            if isinstance(error, Transient) and error.pauses_issuer:
-                until = now + timedelta(seconds=floor or 0)
-                return ledger.paused(spec.issuer, Pause(until, plain(error)))
-            count = _count(ledger.targets.get(spec.target), digest, costly=False)
-            retry_at = backoff.after_transients(count, now, floor)
-            failure = Failure(count, retry_at, (digest,), plain(error), costly=False)
-            return ledger.target_failed(spec.target, failure)
-
-        await self._write_down(transition, term)
 
     async def _forget(self, order_url: str, term: Term) -> None:
         """Drop a key that is stored; one that can't be dropped now goes at the next start."""
@@ -300,9 +341,3 @@ async def _ended(task: asyncio.Task[bytes]) -> None:
     await asyncio.wait({task})
     if not task.cancelled():
         task.exception()
-
-
-def _count(before: Failure | None, digest: str, *, costly: bool = True) -> int:
-    """Failures in a row, this one included; another declaration or another kind starts anew."""
-    same = before is not None and digest in before.armed_by and before.costly == costly
-    return before.count + 1 if before and same else 1

@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from acmeistio.issuer import Issuer
 from acmeistio.names import DnsName
 
 
@@ -115,7 +116,8 @@ class CertificateSpec:
     """What one target Secret should hold, merged from its declarations.
 
     `names` is sorted; `declared_by` says for each name which objects declare it, `reached_at`
-    through which gateways it is served. `profile` None leaves the choice to the CA.
+    through which gateways it is served. `profile` None leaves the choice to the CA. `fallback_for`
+    is the directory of the issuer in whose place `issuer` is asked.
     """
 
     target: Target
@@ -125,28 +127,12 @@ class CertificateSpec:
     profile: str | None
     declared_by: Mapping[DnsName, tuple[ObjectRef, ...]]
     reached_at: Mapping[DnsName, tuple[GatewayAddress, ...]] = field(default_factory=dict)
+    fallback_for: str | None = None
 
     @property
     def sources(self) -> tuple[ObjectRef, ...]:
         """All objects that contribute a name, sorted."""
         return tuple(sorted({ref for refs in self.declared_by.values() for ref in refs}))
-
-
-@dataclass(frozen=True, slots=True)
-class Issuer:
-    """One CA directory and what is particular to it.
-
-    `challenge_types` are those that this installation has a Solver for at this CA;
-    `max_names` bounds the names of one certificate.
-    """
-
-    name: str
-    directory_url: str
-    ca_bundle: str | None = None
-    email: str | None = None
-    profile: str | None = None
-    challenge_types: frozenset[str] = frozenset({"http-01"})
-    max_names: int = 100
 
 
 class IngressMode(StrEnum):
@@ -277,7 +263,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """Proven facts of a leaf certificate whose key was checked to be its own."""
+    """Proven facts of a leaf certificate whose key was checked to be its own.
+
+    `renewal_id` is by which the CA is asked about its renewal (RFC 9773 §4.1), None for one that
+    does not say which key of the CA signed it.
+    """
 
     names: frozenset[DnsName]
     not_before: datetime
@@ -285,11 +275,16 @@ class Leaf:
     serial: int
     sha256: str
     key_type: KeyType | None
+    renewal_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What the labels and annotations of a target Secret say about it."""
+    """What the labels and annotations of a target Secret say about it.
+
+    `fallback_for` is the directory of the issuer in whose place another CA made the certificate,
+    `revoked_sha256` the leaf that was revoked at a user's request.
+    """
 
     managed: bool = False
     placeholder: bool = False
@@ -299,6 +294,12 @@ class Marks:
     declared_by: tuple[ObjectRef, ...] = ()
     renew_requested_at: str | None = None
     renewed_for: str | None = None
+    account_url: str | None = None
+    issued_at: datetime | None = None
+    fallback_for: str | None = None
+    allows_downgrade: bool = False
+    revoke_requested: str | None = None
+    revoked_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +334,23 @@ class Unreachable:
     retry_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """When the CA wants a certificate to be renewed (RFC 9773 §4.2).
+
+    `renewal_id` is the certificate that it is about; `explanation_url` may say why.
+    """
+
+    renewal_id: str
+    start: datetime
+    end: datetime
+    explanation_url: str | None = None
+
+    def includes(self, now: datetime) -> bool:
+        """Whether an order made now is within the window (Boulder: without its end)."""
+        return self.start <= now < self.end
+
+
 class IssueReason(StrEnum):
     """Why a certificate is ordered; shown to users and used as a label."""
 
@@ -345,6 +363,7 @@ class IssueReason(StrEnum):
     ISSUER_CHANGED = "IssuerChanged"
     PROFILE_CHANGED = "ProfileChanged"
     KEY_TYPE_CHANGED = "KeyTypeChanged"
+    REVOKED = "Revoked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,10 +385,29 @@ class StoreKnown:
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """Order a certificate for `names`."""
+    """Order a certificate for `names`.
+
+    `replaces` is the suggestion for the certificate that it comes instead of, where the CA is to
+    be told so (RFC 9773 §5).
+    """
 
     names: tuple[DnsName, ...]
     reason: IssueReason
+    replaces: Suggestion | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Validate:
+    """Have the CA validate a name that failed before, alone: no certificate is risked for it."""
+
+    name: DnsName
+
+
+@dataclass(frozen=True, slots=True)
+class Revoke:
+    """Have the CA revoke the stored certificate; `reason` is spelt as RFC 5280 §5.3.1 does."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,4 +419,4 @@ class Defer:
     names: tuple[DnsName, ...]
 
 
-Decision = Keep | StorePlaceholder | StoreKnown | Issue | Defer
+Decision = Keep | StorePlaceholder | StoreKnown | Issue | Validate | Revoke | Defer

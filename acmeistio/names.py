@@ -1,8 +1,9 @@
-"""DNS names as certificates carry them; owns their syntax, knows nothing of who declared them.
+"""Names as certificates carry them; owns their syntax, knows nothing of who declared them.
 
 A name is kept as an A-label string: lower case, no trailing dot, IDNA where the user wrote
-Unicode (UTS #46), so that equal names are equal strings. Whether a CA issues for a wildcard is
-not decided here: that depends on the challenge types an issuer can do (planning/merge.py).
+Unicode (UTS #46), so that equal names are equal strings. An IP address, another kind of identifier
+(RFC 8738), is kept in the same way as its one canonical text. Whether a CA issues for a wildcard or
+an address is not decided here: that depends on the issuer (planning/merge.py).
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from typing import NewType
 import idna
 
 DnsName = NewType("DnsName", str)
-"""An A-label name, perhaps with the leading label `*`, e.g. `www.xn--bcher-kva.example`."""
+"""An A-label name, perhaps with the leading label `*`, e.g. `www.xn--bcher-kva.example`; or an
+address, e.g. `2001:db8::1` (RFC 5952)."""
 
 MAX_OCTETS = 253
 """RFC 1035 §2.3.4 less the two octets of the wire format; also what CAs accept."""
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _ASCII_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -26,27 +30,30 @@ class InvalidName(ValueError):
     """A text is no name that a certificate could carry; the message says why."""
 
 
-class IpAddress(InvalidName):
-    """The text is an IP address, which is another kind of identifier (RFC 8738)."""
-
-
 def parse_name(text: str) -> DnsName:
     """The name that a user meant by `text`: `Bücher.Example.` is `xn--bcher-kva.example`.
 
-    Raises IpAddress for an address in any spelling, InvalidName for everything else that is
-    not a name of at least two labels, each valid under IDNA 2008 (RFC 5890).
+    An address, perhaps in brackets, is one too: `[2001:DB8:0::1]` is `2001:db8::1`. Raises
+    InvalidName for everything else that is not a name of at least two labels, each valid under IDNA
+    2008 (RFC 5890), and for addresses that are no machine's own.
     """
     stripped = text.strip()
     if not stripped:
         raise InvalidName("it is empty")
-    if _is_ip_address(stripped):
-        raise IpAddress("it is an IP address")
+    address = _address(stripped)
+    if address:
+        return _to_canonical(address)
     wildcard = stripped.startswith("*.")
     base = _to_a_labels(stripped.removeprefix("*."))
     name = f"*.{base}" if wildcard else base
     if len(name) > MAX_OCTETS:
         raise InvalidName(f"it is longer than {MAX_OCTETS} characters")
     return DnsName(name)
+
+
+def is_ip_address(name: DnsName) -> bool:
+    """Whether `name` is an address (RFC 8738)."""
+    return _address(name) is not None
 
 
 def is_wildcard(name: DnsName) -> bool:
@@ -76,17 +83,35 @@ def host_matches(host: str, name: str) -> bool:
 
 
 def is_within(name: DnsName, domains: frozenset[DnsName]) -> bool:
-    """Whether `name` is one of `domains` or lies below one of them."""
+    """Whether `name` is one of `domains` or lies below one of them; nothing is below an address."""
+    if is_ip_address(name):
+        return name in domains
     labels = name.removeprefix("*.").split(".")
     return any(DnsName(".".join(labels[start:])) in domains for start in range(len(labels)))
 
 
-def _is_ip_address(text: str) -> bool:
+def _address(text: str) -> Address | None:
+    inside = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     try:
-        ipaddress.ip_address(text.strip("[]"))
+        return ipaddress.ip_address(inside)
     except ValueError:
-        return False
-    return True
+        return None
+
+
+def _to_canonical(address: Address) -> DnsName:
+    """The text of an address (RFC 5952). Raises InvalidName for one that is no machine's own.
+
+    A private one is some machine's, and a private CA may certify it.
+    """
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped:
+            raise InvalidName(f"it is another spelling of the IPv4 address {address.ipv4_mapped}")
+        if address.scope_id:
+            raise InvalidName("it is an address with a zone, which counts on one machine only")
+    for kind in ("unspecified", "loopback", "link_local", "multicast"):
+        if getattr(address, f"is_{kind}"):
+            raise InvalidName(f"it is an address that is no machine's own ({kind})")
+    return DnsName(str(address))
 
 
 def _to_a_labels(text: str) -> str:

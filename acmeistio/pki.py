@@ -6,7 +6,9 @@ if its key is its own, a Bundle only if it may be stored.
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import ipaddress
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -19,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from acmeistio.model import KeyType, Leaf
-from acmeistio.names import DnsName
+from acmeistio.names import DnsName, is_ip_address
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
@@ -87,7 +89,7 @@ def key_type_of(key: object) -> KeyType | None:
 
 def csr_der(key_pem: bytes, names: Iterable[DnsName]) -> bytes:
     """A CSR with the names in the SAN and an empty subject (a CN over 64 letters can't be)."""
-    san = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
+    san = x509.SubjectAlternativeName(map(_general_name, names))
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     csr = builder.add_extension(san, critical=False).sign(_load_key(key_pem), hashes.SHA256())
     return csr.public_bytes(serialization.Encoding.DER)
@@ -101,7 +103,7 @@ def placeholder(names: Iterable[DnsName], now: datetime) -> Bundle:
     key_pem = generate_key(KeyType.ECDSA_P256)
     key = _load_key(key_pem)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, PLACEHOLDER_ISSUER)])
-    san = x509.SubjectAlternativeName([x509.DNSName(name) for name in list(names)[:100]])
+    san = x509.SubjectAlternativeName(map(_general_name, list(names)[:100]))
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -144,6 +146,32 @@ def checked_bundle(
         _require_issued_by(certificate, issuer)
     pem = b"".join(c.public_bytes(serialization.Encoding.PEM) for c in certificates)
     return Bundle(key_pem, pem, leaf)
+
+
+def leaf_der(chain_pem: bytes) -> bytes:
+    """The leaf of a chain, as a CA is told which certificate to revoke. Raises Unfit."""
+    return _load_chain(chain_pem)[0].public_bytes(serialization.Encoding.DER)
+
+
+def renewal_id(authority_key_id: bytes, serial: int) -> str:
+    """By which the CA is asked about a certificate's renewal (RFC 9773 §4.1).
+
+    The key identifier of the Authority Key Identifier, and the serial as DER has it: in two's
+    complement, so that a leading bit that is set gets a zero octet before it.
+    """
+    length = (serial + (serial < 0)).bit_length() // 8 + 1
+    octets = serial.to_bytes(length, "big", signed=True)
+    return f"{_b64url(authority_key_id)}.{_b64url(octets)}"
+
+
+def _b64url(octets: bytes) -> str:
+    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
+
+
+def _general_name(name: DnsName) -> x509.GeneralName:
+    if is_ip_address(name):
+        return x509.IPAddress(ipaddress.ip_address(name))
+    return x509.DNSName(name)
 
 
 def _load_chain(chain_pem: bytes) -> list[x509.Certificate]:
@@ -202,6 +230,7 @@ def _leaf(certificate: x509.Certificate) -> Leaf:
             serial=certificate.serial_number,
             sha256=hashlib.sha256(certificate.public_bytes(serialization.Encoding.DER)).hexdigest(),
             key_type=key_type_of(certificate.public_key()),
+            renewal_id=_renewal_id(certificate),
         )
     except _UNREADABLE as error:
         raise Unfit("the certificate is not readable") from error
@@ -212,4 +241,15 @@ def _names(certificate: x509.Certificate) -> frozenset[DnsName]:
         san = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return frozenset()
-    return frozenset(DnsName(name.lower()) for name in san.get_values_for_type(x509.DNSName))
+    names = [name.lower() for name in san.get_values_for_type(x509.DNSName)]
+    addresses = [str(address) for address in san.get_values_for_type(x509.IPAddress)]
+    return frozenset(map(DnsName, names + addresses))
+
+
+def _renewal_id(certificate: x509.Certificate) -> str | None:
+    try:
+        authority = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
+    except x509.ExtensionNotFound:
+        return None
+    key_id = authority.value.key_identifier
+    return renewal_id(key_id, certificate.serial_number) if key_id else None

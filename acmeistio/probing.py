@@ -180,6 +180,12 @@ class Probes:
             for name, found in self.unreachable(spec).items()
         }
 
+    def failed(self, spec: CertificateSpec) -> Iterator[tuple[DnsName, datetime]]:
+        """The names of a spec that no way was found for last, and when each may be asked again."""
+        for name, found in self._of(spec):
+            if found.verdict.outcome is Outcome.FAILED:
+                yield name, found.retry_at
+
     def issued(self, target: Target, names: Iterable[DnsName]) -> None:
         """The CA has validated them, whatever was found."""
         for name in names:

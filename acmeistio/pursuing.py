@@ -17,16 +17,22 @@ from acmeistio.model import (
     Held,
     Installation,
     Issue,
+    Revoke,
     StoreKnown,
     StorePlaceholder,
     Target,
     Unreachable,
+    Validate,
 )
 from acmeistio.names import DnsName
 from acmeistio.pki import placeholder
-from acmeistio.planning.decide import Situation, decide
+from acmeistio.planning.decide import decide
+from acmeistio.planning.shares import shared_out
+from acmeistio.planning.situation import Situation
 from acmeistio.ports import Clock, Term
 from acmeistio.probing import Probes
+from acmeistio.renewals import Renewals
+from acmeistio.revoking import Revoking
 from acmeistio.stores.memory import LedgerStore
 from acmeistio.stores.secrets import SecretStore, placeholder_facts
 
@@ -40,7 +46,9 @@ class Outcomes(Protocol):
     def issued(self, spec: CertificateSpec, issue: Issue, issued: Issued) -> None:
         """A certificate is in its Secret."""
 
-    def not_issued(self, spec: CertificateSpec, issue: Issue, not_issued: NotIssued) -> None:
+    def not_issued(
+        self, spec: CertificateSpec, decision: Issue | Validate, not_issued: NotIssued
+    ) -> None:
         """An order failed."""
 
     def stored(self, spec: CertificateSpec, decision: StoreKnown | StorePlaceholder) -> None:
@@ -57,6 +65,8 @@ class Pursuit:
         secrets: SecretStore,
         ledger: LedgerStore,
         issuing: Issuing,
+        revoking: Revoking,
+        renewals: Renewals,
         probes: Probes,
         clock: Clock,
         outcomes: Outcomes,
@@ -67,6 +77,8 @@ class Pursuit:
         self._secrets = secrets
         self._ledger = ledger
         self._issuing = issuing
+        self._revoking = revoking
+        self._renewals = renewals
         self._probes = probes
         self._clock = clock
         self._outcomes = outcomes
@@ -99,10 +111,12 @@ class Pursuit:
                 settled_at = self._clock.monotonic() + self._settle_seconds
             held = await self._secrets.read(spec.target)
             decision = self._decided(spec, held)
+        if isinstance(decision, Revoke):
+            await self._revoking.carry_out(spec, decision, held, term)
         if isinstance(decision, Issue):
             decision = await self._asked(spec, decision, held, settled_at)
-        if isinstance(decision, Issue):
-            await self._issue(spec, decision, held, term)
+        if isinstance(decision, Issue | Validate):
+            await self._order(spec, decision, held, term)
 
     async def _asked(
         self, spec: CertificateSpec, decision: Decision, held: Held, settled_at: float
@@ -138,14 +152,19 @@ class Pursuit:
             unreachable = self._probes.unreachable(spec)
         situation = Situation(
             spec=spec,
-            issuer=self._installation.issuers[spec.issuer],
+            issuers=self._installation.issuers,
             held=held,
             remembers=spec.target in self._remembered,
             ledger=self._ledger.ledger,
             now=self._clock.now(),
+            suggestion=self._renewals.suggestions.get(spec.target),
+            awaits_suggestion=spec.target in self._renewals.awaited,
             unreachable=unreachable,
         )
-        return decide(situation).decision
+        target, issuers, ledger = spec.target, situation.issuers, situation.ledger
+        verdict = decide(situation)
+        waiting = shared_out({target: verdict}, {target: held}, ledger, issuers, situation.now)
+        return waiting.get(target, verdict).decision
 
     async def _put_right(
         self,
@@ -164,11 +183,13 @@ class Pursuit:
             await self._secrets.write(spec, bundle, facts, term, instead_of=held)
         self._outcomes.stored(spec, decision)
 
-    async def _issue(self, spec: CertificateSpec, issue: Issue, held: Held, term: Term) -> None:
-        outcome = await self._issuing.carry_out(spec, issue, held, term)
-        if isinstance(outcome, Issued):
+    async def _order(
+        self, spec: CertificateSpec, decision: Issue | Validate, held: Held, term: Term
+    ) -> None:
+        outcome = await self._issuing.carry_out(spec, decision, held, term)
+        if isinstance(outcome, Issued) and isinstance(decision, Issue):
             self._remembered[spec.target] = outcome
             self._probes.issued(spec.target, outcome.bundle.leaf.names)
-            self._outcomes.issued(spec, issue, outcome)
-        else:
-            self._outcomes.not_issued(spec, issue, outcome)
+            self._outcomes.issued(spec, decision, outcome)
+        elif isinstance(outcome, NotIssued):
+            self._outcomes.not_issued(spec, decision, outcome)

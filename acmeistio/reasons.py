@@ -81,8 +81,8 @@ class Reason(Enum):
         "the namespace has only the others.",
     )
     IPAddressUnsupported = _error(
-        "{name} is an IP address, and this installation has certificates for names only",
-        "Declare a domain name that resolves to the address.",
+        "{name} is an IP address, {why}",
+        "{advice}",
     )
     WildcardNeedsDNS01 = _error(
         "{name} is a wildcard, which a CA validates by DNS only; {issuer} is used with {types}",
@@ -395,10 +395,34 @@ class Reason(Enum):
         "the internet. The other names go on without it; tried again at {retry_at}, or at once "
         "when its declaration changes.",
     )
+    NameRefused = _error(
+        "the CA does not issue for {name}: {problem}",
+        "Declare another name, or settle it with the CA; the other names go on without it. It is "
+        "ordered again when its declaration or the issuer's settings change.",
+    )
+    NamePaused = _error(
+        "the CA has paused {name} after too many failures in a row: {problem}",
+        "See that http://{name}/.well-known/acme-challenge/ reaches the gateway's port 80 from "
+        "the internet, then end the pause on the CA's page ({link}); asked again at {retry_at}.",
+    )
     OrderRefused = _error(
         "the CA refused the order: {problem}",
         "Correct what it complains of; tried again at {retry_at}, or at once when the "
         "declaration changes.",
+    )
+    OrderRejected = _error(
+        "the CA refused the order, and would refuse it again: {problem}",
+        "Correct what it complains of; nothing is ordered until the declaration or the issuer's "
+        "settings change.",
+    )
+    TermsChanged = _error(
+        "the CA wants something agreed to before it issues again: {problem}",
+        "Read {link} and do what it says; then ask again with a new value of the annotation "
+        "acmeistio.io/renew-requested-at on the Secret.",
+    )
+    RateLimited = _warning(
+        "{what} reaches the limit of {issuer} on {limit}",
+        "Nothing: it goes on at {retry_at}. Renewals come before new certificates.",
     )
     OrderDelayed = _warning(
         "the order could not be completed: {problem}",
@@ -413,6 +437,33 @@ class Reason(Enum):
         "the renewal waits for {names}, which the certificate serves and the CA can't validate "
         "now; without them it goes on at {until}",
         "Repair the names, or remove them from their declarations.",
+    )
+    RenewalSuggested = _warning(
+        "the CA wants the certificate to be renewed early, and says why at {url}",
+        "Nothing: it is renewed at {renew_at}.",
+    )
+    FallbackUsed = _warning(
+        "the certificate was made by {fallback}, since {issuer} did not deliver and the last one "
+        "was running out",
+        "See why {issuer} did not deliver; the next renewal asks it again.",
+    )
+    PreferredChainMissing = _warning(
+        "the CA offers no chain that leads to {chain}; its own default is stored",
+        "Correct or remove preferredChain of issuer {issuer}.",
+    )
+    DowngradeRefused = _warning(
+        "the Secret holds a certificate that browsers trust, and {issuer} makes none; it is kept, "
+        "and renewed by {kept}",
+        "Name an issuer that browsers trust, or let the Secret be replaced with its annotation "
+        'acmeistio.io/allow-downgrade: "true".',
+    )
+    RevocationReasonUnknown = _error(
+        "acmeistio.io/revoke-requested is {value}, which is no reason; possible: {possible}",
+        "Write one of the possible reasons; until then nothing is revoked.",
+    )
+    RevocationFailed = _error(
+        "the certificate could not be revoked: {problem}",
+        "Tried again at {retry_at}; or take the annotation acmeistio.io/revoke-requested away.",
     )
     InternalError = _error(
         "acmeistio met an error of its own: {problem}",

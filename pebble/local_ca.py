@@ -21,7 +21,7 @@ import tempfile
 import urllib.request
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
@@ -33,7 +33,9 @@ from pebble.self_signed import self_signed
 DAY_SECONDS = 86_400
 REQUEST_SECONDS = 10
 
-Counted = Literal["accounts", "orders", "challenges", "finalizations", "certificates"]
+Counted = Literal[
+    "accounts", "orders", "challenges", "finalizations", "certificates", "replacements"
+]
 
 # What Pebble logs when it has accepted a request. Lines "POST … -> calling handler()" come for
 # requests refused with badNonce too, so they count nothing.
@@ -43,6 +45,7 @@ _LOG_LINES: Mapping[Counted, re.Pattern[str]] = {
     "challenges": re.compile(r"Pulled a task from the Tasks queue"),
     "finalizations": re.compile(r"Order \S+ is fully authorized\. Processing finalization"),
     "certificates": re.compile(r"Issued certificate serial"),
+    "replacements": re.compile(r"Order \S+ has been marked as replaced"),
 }
 
 
@@ -74,6 +77,8 @@ class CaOptions:
     """Pebble's strict mode: refuses what RFC 8555 will not have, such as challenge bodies."""
     domain_blocklist: tuple[str, ...] = ()
     """Domains refused with rejectedIdentifier, subdomains too."""
+    external_accounts: Mapping[str, str] = field(default_factory=dict)
+    """Key ids and MAC keys (base64url) of customers; with any, accounts are for them alone."""
 
     def environment(self) -> dict[str, str]:
         """The part that Pebble reads from its environment."""
@@ -94,6 +99,8 @@ class CaOptions:
         return {
             "retryAfter": {"authz": authz, "order": order},
             "domainBlocklist": list(self.domain_blocklist),
+            "externalAccountBindingRequired": bool(self.external_accounts),
+            "externalAccountMACKeys": dict(self.external_accounts),
             "profiles": {
                 "default": _profile("As long as is usual", self.validity_seconds),
                 "shortlived": _profile("For quick renewals", self.short_validity_seconds),
@@ -195,6 +202,11 @@ class LocalCa(FromStartToStop):
     def intermediate_pem(self, chain: int = 0) -> bytes:
         """The certificate that signs leaves."""
         return self._pebble_management(f"intermediates/{chain}")
+
+    def is_revoked(self, serial: int) -> bool:
+        """Whether the CA has revoked a certificate."""
+        status = json.loads(self._pebble_management(f"cert-status-by-serial/{serial:x}"))
+        return bool(status["Status"] == "Revoked")
 
     def log_text(self) -> str:
         """All that Pebble has logged, over all restarts."""

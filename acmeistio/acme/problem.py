@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from acmeistio.acme.headers import web_url
 from acmeistio.reasons import plain
 
 PREFIX = "urn:ietf:params:acme:error:"
@@ -27,7 +28,8 @@ _TOKEN = re.compile(
 class Problem:
     """One problem; `type` is the last part of its URN, "" for none of ACME's.
 
-    `identifier` is the name that a subproblem is about, "" where it has none.
+    `identifier` is the name that a subproblem is about, `instance` a URL where a human settles
+    the matter (RFC 8555 §7.3.3); "" where it has none.
     """
 
     type: str
@@ -35,6 +37,7 @@ class Problem:
     status: int = 0
     identifier: str = ""
     subproblems: tuple[Problem, ...] = ()
+    instance: str = ""
 
     def __str__(self) -> str:
         return f"{self.detail} ({self.type})" if self.type else self.detail
@@ -53,6 +56,7 @@ def parse_problem(document: object, status: int = 0) -> Problem:
         status=status,
         identifier=plain(name or "", 260),
         subproblems=tuple(parse_problem(item) for item in below if isinstance(item, Mapping)),
+        instance=web_url(fields.get("instance")) or "",
     )
 
 

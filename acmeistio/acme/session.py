@@ -1,4 +1,4 @@
-"""Signed requests to one CA: directory, nonces, JWS, problems, Retry-After.
+"""Requests to one CA: directory, nonces, signatures, pace, problems, Retry-After.
 
 Owns what is common to all resources (RFC 8555 §6 and §7.1.1). It knows no resource but the
 directory, and holds no account: who signs is said with each request.
@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any
+from datetime import datetime
+from typing import Any, Protocol
 
-from acme import jws, messages
-from josepy import errors as jose_errors
-from josepy.json_util import decode_b64jose, encode_b64jose
-from josepy.jwa import ES256, RS256, JWASignature
-from josepy.jwk import JWK, JWKEC
+from acme import messages
+from josepy.jwk import JWK
 
+from acmeistio.acme.directory import Meta, parse_directory
+from acmeistio.acme.headers import http_date, links, retry_after_seconds
+from acmeistio.acme.pace import Pace
 from acmeistio.acme.problem import Problem, problem_of
+from acmeistio.acme.signing import Sign, is_usable, sign_jws
 from acmeistio.errors import Permanent, Transient
+from acmeistio.issuer import Limits
 from acmeistio.ports import Clock, Http, HttpResponse
 
 BAD_NONCE_ATTEMPTS = 15
@@ -39,15 +40,40 @@ HTTP_UNAVAILABLE = 503
 HTTP_SERVER_ERROR = 500
 HTTP_CLIENT_ERROR = 400
 
-MAX_RETRY_AFTER_SECONDS = 7 * 24 * 3600.0
-"""The longest wait of Let's Encrypt's limits; a longer one is a mistake of somebody."""
-
 
 class ProblemResponse(Permanent):
-    """The CA answered with an error that repeating the request won't cure."""
+    """The CA answered with an error that repeating the request won't cure.
 
-    def __init__(self, problem: Problem) -> None:
+    `links` are the URLs of its Link header by relation, such as "terms-of-service", "help".
+    """
+
+    def __init__(self, problem: Problem, links: Mapping[str, tuple[str, ...]] = {}) -> None:
         super().__init__(str(problem), problem_type=problem.type)
+        self.problem = problem
+        self.links = links
+
+
+class RateLimited(Transient):
+    """The CA refused a request by one of its limits, and said when to come again.
+
+    What the limit is about (an account, a domain, a name) is for the caller to judge.
+    """
+
+    def __init__(self, problem: Problem, retry_after_seconds: float) -> None:
+        super().__init__(str(problem), retry_after_seconds=retry_after_seconds)
+        self.problem = problem
+        self.retry_after_seconds: float = retry_after_seconds
+
+
+class ServerError(Transient):
+    """The CA has a trouble of its own, or asked this client as a whole to slow down (5xx)."""
+
+    def __init__(
+        self, problem: Problem, retry_after_seconds: float | None, *, pauses_issuer: bool
+    ) -> None:
+        super().__init__(
+            str(problem), retry_after_seconds=retry_after_seconds, pauses_issuer=pauses_issuer
+        )
         self.problem = problem
 
 
@@ -61,12 +87,22 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A successful answer: its JSON (None where it has none), its headers and its bytes."""
+    """A successful answer."""
 
-    document: Any = field(repr=False)
+    url: str
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
     retry_after_seconds: float | None
+
+    @property
+    def document(self) -> Any:
+        """Its JSON, None where it has none. Raises Transient where that is malformed."""
+        if "json" not in self.headers.get("content-type", ""):
+            return None
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError) as error:
+            raise Transient("the CA's answer is not JSON") from error
 
     @property
     def location(self) -> str:
@@ -75,26 +111,66 @@ class Reply:
             raise Transient("the CA's answer has no Location")
         return self.headers["location"]
 
+    @property
+    def links(self) -> Mapping[str, tuple[str, ...]]:
+        """The URLs of its Link header by relation."""
+        return links(self.headers.get("link"), self.url)
+
+
+class Post(Protocol):
+    """A signed POST by an account that is known: see Session.post."""
+
+    async def __call__(self, url: str, payload: Mapping[str, Any] | None, /) -> Reply:
+        """The answer."""
+
 
 class Session:
-    """One CA, spoken to by any number of tasks at once."""
+    """One CA, spoken to by any number of tasks at once.
 
-    def __init__(self, http: Http, clock: Clock, directory_url: str) -> None:
+    `clock` is its time. `heard` is told the instant of every answer's Date (RFC 9110 §6.6.1), which
+    is the CA's clock.
+    """
+
+    def __init__(
+        self,
+        http: Http,
+        clock: Clock,
+        directory_url: str,
+        *,
+        limits: Limits = Limits(),
+        sign: Sign = sign_jws,
+        heard: Callable[[datetime], None] | None = None,
+    ) -> None:
         self.directory_url = directory_url
         self._http = http
-        self._clock = clock
-        self._directory: messages.Directory | None = None
-        self._directory_until = 0.0
+        self.clock = clock
+        self._sign = sign
+        self._heard = heard
+        self._requests = Pace(limits.requests, clock)
+        self._new_nonces = Pace(limits.nonces, clock)
+        self._known: tuple[messages.Directory, Meta] | None = None
+        self._known_until = 0.0
+        self._known_lock = asyncio.Lock()
         self._nonces: list[tuple[str, float]] = []
-        self._directory_lock = asyncio.Lock()
 
     async def directory(self) -> messages.Directory:
-        """The CA's directory, fetched once a day (RFC 8555 §7.1.1)."""
-        async with self._directory_lock:
-            if self._directory is None or self._clock.monotonic() > self._directory_until:
-                self._directory = await self._fetch_directory()
-                self._directory_until = self._clock.monotonic() + DIRECTORY_SECONDS
-            return self._directory
+        """The CA's resources by name, fetched once a day (RFC 8555 §7.1.1)."""
+        return (await self._directory())[0]
+
+    async def meta(self) -> Meta:
+        """What the CA says of itself."""
+        return (await self._directory())[1]
+
+    async def resource(self, name: str) -> str:
+        """The URL of a resource. Raises Permanent where the CA has none such."""
+        try:
+            return str((await self.directory())[name])
+        except KeyError as error:
+            raise Permanent(f"the CA offers no {name}") from error
+
+    async def get(self, url: str) -> Reply:
+        """A plain GET, which nobody signs; raises what `post` raises."""
+        return self._reply(url, await self._request("GET", url))
 
     async def post(self, url: str, payload: Mapping[str, Any] | None, signer: Signer) -> Reply:
         """A signed POST; `payload` None is POST-as-GET (RFC 8555 §6.3).
@@ -103,110 +179,107 @@ class Session:
         here with the nonce of the refusal, RFC 8555 §6.5), 429, 503, other server errors.
         """
         body = b"" if payload is None else json.dumps(payload).encode()
-        deadline = self._clock.monotonic() + BAD_NONCE_SECONDS
+        deadline = self.clock.monotonic() + BAD_NONCE_SECONDS
         nonce = None
         for _ in range(BAD_NONCE_ATTEMPTS):
-            response = await self._send(url, body, signer, nonce or await self._nonce())
+            response = await self._signed(url, body, signer, nonce or await self._nonce())
             problem = _problem(response)
-            if problem is None:
+            if problem is None or problem.type != "badNonce":
                 self._keep_nonce(response)
-                return self._reply(response)
-            if problem.type != "badNonce":
-                self._keep_nonce(response)
-                raise self._failure(response, problem)
-            nonce = _usable_nonce(response)
-            if self._clock.monotonic() > deadline:
+                return self._reply(url, response, problem)
+            nonce = _nonce_of(response)
+            if self.clock.monotonic() > deadline:
                 break
         raise Transient("the CA refused one nonce after another (badNonce)")
 
-    async def _send(self, url: str, body: bytes, signer: Signer, nonce: str) -> HttpResponse:
-        algorithm = _algorithm(signer.key)
-        signed = jws.JWS.sign(
-            body, signer.key, algorithm, decode_b64jose(nonce), url, signer.account_url
-        )
-        return await self._http.request(
-            "POST",
-            url,
-            headers={"Content-Type": "application/jose+json"},
-            body=signed.json_dumps().encode(),
-        )
+    async def _signed(self, url: str, body: bytes, signer: Signer, nonce: str) -> HttpResponse:
+        message = self._sign(body, signer.key, nonce, url, signer.account_url)
+        headers = {"Content-Type": "application/jose+json"}
+        return await self._request("POST", url, headers, message)
+
+    async def _request(
+        self, method: str, url: str, headers: Mapping[str, str] = {}, body: bytes = b""
+    ) -> HttpResponse:
+        """Every request passes here: in its turn, and its Date is heard."""
+        await self._requests.turn()
+        response = await self._http.request(method, url, headers=headers, body=body)
+        if self._heard and (instant := http_date(response.headers.get("date"))):
+            self._heard(instant)
+        return response
 
     async def _nonce(self) -> str:
         """A nonce from the pool, else a new one (RFC 8555 §7.2)."""
-        oldest = self._clock.monotonic() - NONCE_SECONDS
+        if pooled := self._pooled_nonce():
+            return pooled
+        url = (await self.directory())["newNonce"]
+        await self._new_nonces.turn()
+        response = await self._request("HEAD", url)
+        if problem := _problem(response):
+            raise self._failure(url, response, problem)
+        nonce = _nonce_of(response)
+        if nonce is None:
+            raise Transient("the CA gave no nonce")
+        return nonce
+
+    def _pooled_nonce(self) -> str | None:
+        oldest = self.clock.monotonic() - NONCE_SECONDS
         while self._nonces:
             nonce, seen = self._nonces.pop()
             if seen > oldest:
                 return nonce
-        url = (await self.directory())["newNonce"]
-        response = await self._http.request("HEAD", url)
-        if response.status >= HTTP_CLIENT_ERROR:
-            raise self._failure(response, problem_of(response.status, response.body))
-        if _usable_nonce(response) is None:
-            raise Transient("the CA gave no nonce")
-        return response.headers["replay-nonce"]
+        return None
 
     def _keep_nonce(self, response: HttpResponse) -> None:
         """Every response brings a nonce, errors too."""
-        nonce = _usable_nonce(response)
+        nonce = _nonce_of(response)
         if nonce:
-            self._nonces.append((nonce, self._clock.monotonic()))
+            self._nonces.append((nonce, self.clock.monotonic()))
             del self._nonces[:-MAX_NONCES]
 
-    async def _fetch_directory(self) -> messages.Directory:
-        response = await self._http.request("GET", self.directory_url)
-        problem = _problem(response)
-        if problem:
-            raise self._failure(response, problem)
-        try:
-            directory = messages.Directory.from_json(json.loads(response.body))
-            required = [directory[key] for key in ("newNonce", "newAccount", "newOrder")]
-        except (ValueError, TypeError, AttributeError, KeyError, jose_errors.Error) as error:
-            raise Transient(f"{self.directory_url} is not an ACME directory") from error
-        if not all(isinstance(url, str) for url in required):
-            raise Transient(f"{self.directory_url} is not an ACME directory")
-        return directory
+    async def _directory(self) -> tuple[messages.Directory, Meta]:
+        async with self._known_lock:
+            if self._known is None or self.clock.monotonic() > self._known_until:
+                self._known = await self._fetch_directory()
+                self._known_until = self.clock.monotonic() + DIRECTORY_SECONDS
+            return self._known
 
-    def _reply(self, response: HttpResponse) -> Reply:
+    async def _fetch_directory(self) -> tuple[messages.Directory, Meta]:
+        response = await self._request("GET", self.directory_url)
+        if problem := _problem(response):
+            raise self._failure(self.directory_url, response, problem)
+        try:
+            return parse_directory(response.body)
+        except (ValueError, RecursionError) as error:
+            raise Transient(f"{self.directory_url} is not an ACME directory") from error
+
+    def _reply(self, url: str, response: HttpResponse, problem: Problem | None = None) -> Reply:
+        """The answer, if it is none of failure. Raises what an error means for the caller."""
+        if problem := problem or _problem(response):
+            raise self._failure(url, response, problem)
         return Reply(
-            document=_json(response),
+            url=url,
             headers=response.headers,
             body=response.body,
             retry_after_seconds=self._retry_after(response),
         )
 
-    def _failure(self, response: HttpResponse, problem: Problem) -> Exception:
+    def _failure(self, url: str, response: HttpResponse, problem: Problem) -> Exception:
         """What an error response means for the caller."""
         wait = self._retry_after(response)
-        if response.status in (HTTP_TOO_MANY, HTTP_UNAVAILABLE):
-            # Without Retry-After a 429 is a pause that only a human can end (Let's Encrypt's
-            # paused names): it is a refusal of this request, not of this client.
-            if response.status == HTTP_TOO_MANY and wait is None:
-                return ProblemResponse(problem)
-            pauses = wait is not None
-            return Transient(str(problem), retry_after_seconds=wait, pauses_issuer=pauses)
+        if response.status == HTTP_TOO_MANY and wait is not None:
+            return RateLimited(problem, wait)
         if response.status >= HTTP_SERVER_ERROR:
-            return Transient(str(problem), retry_after_seconds=wait)
-        return ProblemResponse(problem)
+            pauses = response.status == HTTP_UNAVAILABLE and wait is not None
+            return ServerError(problem, wait, pauses_issuer=pauses)
+        # Also 429 without Retry-After, a pause that only a human can end (Let's Encrypt's paused
+        # names): it is a refusal of this request, not of this client.
+        return ProblemResponse(problem, links(response.headers.get("link"), url))
 
     def _retry_after(self, response: HttpResponse) -> float | None:
-        return retry_after_seconds(response.headers.get("retry-after"), self._clock.now())
-
-
-def retry_after_seconds(text: str | None, now: datetime) -> float | None:
-    """Retry-After as seconds from `now`; CAs send both forms (RFC 9110 §10.2.3)."""
-    if text is None:
-        return None
-    try:
-        seconds = float(min(int(text), int(MAX_RETRY_AFTER_SECONDS)))
-    except ValueError:
-        try:
-            instant = parsedate_to_datetime(text)
-        except (ValueError, OverflowError):
-            return None
-        instant = instant if instant.tzinfo else instant.replace(tzinfo=UTC)
-        seconds = (instant - now).total_seconds()
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
+        """In seconds; a date is compared with the Date of the same answer, where it has one."""
+        text = response.headers.get("retry-after")
+        said_now = None if text is None or text.isdigit() else response.headers.get("date")
+        return retry_after_seconds(text, http_date(said_now) or self.clock.now())
 
 
 def _problem(response: HttpResponse) -> Problem | None:
@@ -215,24 +288,7 @@ def _problem(response: HttpResponse) -> Problem | None:
     return problem_of(response.status, response.body)
 
 
-def _usable_nonce(response: HttpResponse) -> str | None:
-    """The response's nonce, if acme's JWS can carry it: decoded and encoded it is the same."""
+def _nonce_of(response: HttpResponse) -> str | None:
+    """The response's nonce, if it can be used."""
     nonce = response.headers.get("replay-nonce", "")
-    try:
-        same = bool(nonce) and encode_b64jose(decode_b64jose(nonce)) == nonce
-    except (jose_errors.DeserializationError, ValueError):
-        return None
-    return nonce if same else None
-
-
-def _json(response: HttpResponse) -> Any:
-    if "json" not in response.headers.get("content-type", ""):
-        return None
-    try:
-        return json.loads(response.body)
-    except (ValueError, RecursionError) as error:
-        raise Transient("the CA's answer is not JSON") from error
-
-
-def _algorithm(key: JWK) -> JWASignature:
-    return ES256 if isinstance(key, JWKEC) else RS256
+    return nonce if is_usable(nonce) else None

@@ -6,7 +6,7 @@ import functools
 import ssl
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import aiohttp
@@ -49,7 +49,7 @@ class AiohttpTransport:
             ) as response:
                 return HttpResponse(
                     response.status,
-                    {key.lower(): value for key, value in response.headers.items()},
+                    _joined(response.headers.items()),
                     await _bounded(response),
                 )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -94,6 +94,15 @@ def _proxy(host: str) -> str | None:
     if urllib.request.proxy_bypass(host):
         return None
     return urllib.request.getproxies().get("https")
+
+
+def _joined(fields: Iterable[tuple[str, str]]) -> Mapping[str, str]:
+    """By name in lower case; fields of the same name are a list (RFC 9110 §5.3)."""
+    joined: dict[str, str] = {}
+    for name, value in fields:
+        key = name.lower()
+        joined[key] = f"{joined[key]}, {value}" if key in joined else value
+    return joined
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:

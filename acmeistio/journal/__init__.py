@@ -5,9 +5,10 @@ They are told by the controller and tell nothing back.
 
 from __future__ import annotations
 
+from acmeistio.accounts import AccountEvent
 from acmeistio.controller import Journal, Look
 from acmeistio.issuing import Issued, NotIssued
-from acmeistio.model import CertificateSpec, Issue, StoreKnown, StorePlaceholder
+from acmeistio.model import CertificateSpec, Issue, StoreKnown, StorePlaceholder, Validate
 
 
 class Journals:
@@ -26,15 +27,22 @@ class Journals:
         for journal in self._journals:
             journal.issued(spec, issue, issued)
 
-    def not_issued(self, spec: CertificateSpec, issue: Issue, not_issued: NotIssued) -> None:
+    def not_issued(
+        self, spec: CertificateSpec, decision: Issue | Validate, not_issued: NotIssued
+    ) -> None:
         """See Journal.not_issued."""
         for journal in self._journals:
-            journal.not_issued(spec, issue, not_issued)
+            journal.not_issued(spec, decision, not_issued)
 
     def stored(self, spec: CertificateSpec, decision: StoreKnown | StorePlaceholder) -> None:
         """See Journal.stored."""
         for journal in self._journals:
             journal.stored(spec, decision)
+
+    def tended(self, event: AccountEvent) -> None:
+        """See Journal.tended."""
+        for journal in self._journals:
+            journal.tended(event)
 
     def failed(self, what: str, error: BaseException) -> None:
         """See Journal.failed."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
+from acmeistio.accounts import AccountEvent
 from acmeistio.controller import Look
 from acmeistio.issuing import Issued, NotIssued
 from acmeistio.model import (
@@ -25,12 +26,13 @@ from acmeistio.model import (
     StoreKnown,
     StorePlaceholder,
     Target,
+    Validate,
     is_by_hand,
 )
 from acmeistio.names import DnsName, covers
 from acmeistio.planning.decide import Verdict
 from acmeistio.ports import Clock
-from acmeistio.reasons import Defect, Reason
+from acmeistio.reasons import Defect, Reason, defect
 
 TOLD_AGAIN_SECONDS = 1800.0
 """A Defect that lasts is told again after this: the API server forgets Events after an hour."""
@@ -116,15 +118,28 @@ class EventJournal:
         note = _note(spec.target, spec.issuer, leaf.names, leaf)
         for source in sorted({ref for n in leaf.names for ref in spec.declared_by.get(n, ())}):
             self._announcer.tell(Event(source, reason, note))
+            if issued.missing_chain:
+                self._announcer.tell(_missing_chain(spec, issued.missing_chain, source))
 
-    def not_issued(self, spec: CertificateSpec, issue: Issue, not_issued: NotIssued) -> None:
+    def not_issued(
+        self, spec: CertificateSpec, decision: Issue | Validate, not_issued: NotIssued
+    ) -> None:
         """Nothing: the next look has a Defect for it."""
 
     def stored(self, spec: CertificateSpec, decision: StoreKnown | StorePlaceholder) -> None:
         """Nothing: it is a step on the way."""
 
+    def tended(self, event: AccountEvent) -> None:
+        """Nothing: an account is nobody's object."""
+
     def failed(self, what: str, error: BaseException) -> None:
         """Nothing: what users can do something about is a Defect."""
+
+
+def _missing_chain(spec: CertificateSpec, chain: str, source: ObjectRef) -> Event:
+    found = defect(Reason.PreferredChainMissing, source, chain=chain, issuer=spec.issuer)
+    note = f"{_begun(found.sentence, found)}. {found.remedy}"
+    return Event(source, found.code, note, warns=True)
 
 
 def _is_of_a_ca(held: Stored) -> bool:

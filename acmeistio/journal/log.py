@@ -14,10 +14,19 @@ from typing import Any
 
 import structlog
 
+from acmeistio.accounts import AccountEvent
 from acmeistio.controller import Look
 from acmeistio.errors import AcmeistioError
 from acmeistio.issuing import Issued, NotIssued
-from acmeistio.model import CertificateSpec, Defer, Issue, Keep, StoreKnown, StorePlaceholder
+from acmeistio.model import (
+    CertificateSpec,
+    Defer,
+    Issue,
+    Keep,
+    StoreKnown,
+    StorePlaceholder,
+    Validate,
+)
 from acmeistio.reasons import Defect, Severity, plain
 from acmeistio.settings import LogFormat
 
@@ -124,13 +133,14 @@ class LogJournal:
             not_after=leaf.not_after.isoformat(),
         )
 
-    def not_issued(self, spec: CertificateSpec, issue: Issue, not_issued: NotIssued) -> None:
+    def not_issued(
+        self, spec: CertificateSpec, decision: Issue | Validate, not_issued: NotIssued
+    ) -> None:
         """An order failed; the Defects say what to do."""
         self._log.warning(
             "certificate-not-issued",
             secret=str(spec.target),
-            names=list(issue.names),
-            reason=issue.reason,
+            **_wanted(decision),
             issuer=spec.issuer,
             problem=plain(not_issued.problem, 1000),
         )
@@ -140,6 +150,12 @@ class LogJournal:
         known = isinstance(decision, StoreKnown)
         event = "certificate-restored" if known else "placeholder-stored"
         self._log.info(event, secret=str(spec.target))
+
+    def tended(self, event: AccountEvent) -> None:
+        """An account has another key, or is no more."""
+        self._log.info(
+            f"account-{event.change}", issuer=event.issuer, account=plain(event.account_url)
+        )
 
     def failed(self, what: str, error: BaseException) -> None:
         """What was not expected comes with its traceback; what lasts is not told at each try."""
@@ -154,3 +170,10 @@ class LogJournal:
 
 def _fields(found: Defect) -> dict[str, str]:
     return {"object": str(found.subject), "reason": found.code}
+
+
+def _wanted(decision: Issue | Validate) -> dict[str, Any]:
+    """What an order was for."""
+    if isinstance(decision, Validate):
+        return {"names": [decision.name], "reason": "ValidatedAlone"}
+    return {"names": list(decision.names), "reason": decision.reason}

@@ -21,9 +21,11 @@ LONGEST_TRANSIENT_STEP = timedelta(minutes=5)
 """For what costs the CA nothing, as it was not reached or could not answer."""
 
 
-def after_failures(count: int, now: datetime) -> datetime:
+def after_failures(
+    count: int, now: datetime, longest: timedelta = VALIDATION_STEPS[-1]
+) -> datetime:
     """The instant of the next attempt after `count` failures in a row (at least 1)."""
-    return now + VALIDATION_STEPS[min(count, len(VALIDATION_STEPS)) - 1]
+    return now + min(VALIDATION_STEPS[min(count, len(VALIDATION_STEPS)) - 1], longest)
 
 
 def after_transients(count: int, now: datetime, floor_seconds: float | None = None) -> datetime:

@@ -1,21 +1,23 @@
-"""What must survive a restart: failures with their retry instants, pauses, open orders.
+"""What must survive a restart: failures with their retry instants, budgets, pauses, open orders.
 
 The Ledger is a value; every transition gives a new one. It knows nothing of where it is kept
-(stores/memory.py) and decides nothing (decide.py). As JSON it carries a schema version.
+(stores/memory.py) nor how it is written (ledger_text.py), and decides nothing (decide.py).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from typing import Any, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from acmeistio.model import Target
 from acmeistio.names import DnsName
+from acmeistio.planning import limits
+from acmeistio.planning.limits import Budgets, Costs, Kind
 
-SCHEMA_VERSION = 1
+NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+"""The retry instant of what only a change of the declaration or the settings can cure."""
 
 MAX_DIGESTS = 100
 """So many declarations of one failing name are remembered; every edit of one adds another."""
@@ -24,21 +26,15 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class UnreadableLedger(ValueError):
-    """The text is no ledger of a version that this program reads; the message says why."""
-
-
-class NewerLedger(UnreadableLedger):
-    """The ledger was written by a newer acmeistio."""
-
-
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Failures in a row of one name or one target.
 
     `armed_by` are digests of the declarations that failed: another declaration is tried at once.
     A name has several where several targets want it; each tried it, and all wait together.
-    `costly` is false for failures that pass by themselves and cost the CA nothing.
+    `costly` is false for failures that pass by themselves and cost the CA nothing. `kind` is the
+    last part of the CA's problem type (RFC 8555 §6.7), "" where it gave none; `link` is a page of
+    the CA on which a human can do something about it.
     """
 
     count: int
@@ -46,6 +42,13 @@ class Failure:
     armed_by: tuple[str, ...]
     problem: str
     costly: bool = True
+    kind: str = ""
+    link: str = ""
+
+    @property
+    def is_permanent(self) -> bool:
+        """Whether time alone won't cure it."""
+        return self.retry_at >= NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +72,24 @@ class Pause:
 NameKey = tuple[str, DnsName]
 """(issuer's name, domain name): another CA may well be able to validate what one can't."""
 
+TargetKey = tuple[Target, str]
+"""(target, issuer's name): what one CA refuses another may issue."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The whole memory. The mappings are never changed in place."""
+    """The whole memory. The mappings are never changed in place.
+
+    `as_of` is when it was written last, None for one that never was: what was ordered since then
+    is missing in its budgets.
+    """
 
     names: Mapping[NameKey, Failure] = field(default_factory=dict)
-    targets: Mapping[Target, Failure] = field(default_factory=dict)
+    targets: Mapping[TargetKey, Failure] = field(default_factory=dict)
     orders: Mapping[Target, OpenOrder] = field(default_factory=dict)
     pauses: Mapping[str, Pause] = field(default_factory=dict)
+    budgets: Budgets = field(default_factory=dict)
+    as_of: datetime | None = None
 
     def name_failed(self, issuer: str, name: DnsName, failure: Failure) -> Ledger:
         """`name` could not be validated by `issuer`, neither for this target nor those before."""
@@ -88,9 +100,20 @@ class Ledger:
             failure = replace(failure, armed_by=armed_by)
         return replace(self, names={**self.names, (issuer, name): failure})
 
-    def target_failed(self, target: Target, failure: Failure) -> Ledger:
+    def name_proved(self, issuer: str, name: DnsName) -> Ledger:
+        """`name` could be validated by `issuer`."""
+        return replace(self, names=_without(self.names, lambda key: key == (issuer, name)))
+
+    def name_rearmed(self, issuer: str, name: DnsName, now: datetime) -> Ledger:
+        """What kept `name` from being validated seems to be over: it is tried as soon as may be."""
+        failure = self.names.get((issuer, name))
+        if failure is None or failure.is_permanent or failure.retry_at <= now:
+            return self
+        return replace(self, names={**self.names, (issuer, name): replace(failure, retry_at=now)})
+
+    def target_failed(self, target: Target, issuer: str, failure: Failure) -> Ledger:
         """The order for `target` failed as a whole, for no reason of a single name."""
-        return replace(self, targets={**self.targets, target: failure})
+        return replace(self, targets={**self.targets, (target, issuer): failure})
 
     def order_opened(self, target: Target, order: OpenOrder) -> Ledger:
         """The CA has an order for `target`."""
@@ -105,8 +128,40 @@ class Ledger:
         return replace(
             self.order_closed(target),
             names=_without(self.names, lambda key: key[0] == issuer and key[1] in names),
-            targets=_without(self.targets, lambda key: key == target),
+            targets=_without(self.targets, lambda key: key[0] == target),
         )
+
+    def spent(self, costs: Costs, now: datetime) -> Ledger:
+        """Something is about to be ordered, or was, which costs so much."""
+        return self._with(limits.spent(self.budgets, costs, now), costs)
+
+    def refunded(self, costs: Costs) -> Ledger:
+        """The CA does not count what was spent."""
+        return self._with(limits.refunded(self.budgets, costs), costs)
+
+    def absolved(self, costs: Costs) -> Ledger:
+        """Names that might have failed have not: nothing is counted, and a row of failures ends."""
+        budgets = limits.refunded(self.budgets, costs)
+        in_a_row = {key for key in costs if key.kind is Kind.FAILURES_IN_A_ROW}
+        return self._with(_without(budgets, lambda key: key in in_a_row), costs)
+
+    def postponed(self, costs: Costs, delay: timedelta) -> Ledger:
+        """The CA has counted what was spent so much later."""
+        return self._with(limits.postponed(self.budgets, costs, delay), costs)
+
+    def delayed(self, delay: timedelta) -> Ledger:
+        """All that was spent may have been counted so much later."""
+        return replace(self, budgets={key: at + delay for key, at in self.budgets.items()})
+
+    def exhausted(self, costs: Costs, until: datetime) -> Ledger:
+        """The CA says that nothing is left of these budgets until then."""
+        budgets = self.budgets
+        for key, limit in costs.items():
+            budgets = limits.exhausted(budgets, key, limit, until)
+        return self._with(budgets, costs)
+
+    def _with(self, budgets: Budgets, costs: Costs) -> Ledger:
+        return replace(self, budgets=budgets) if costs else self
 
     def paused(self, issuer: str, pause: Pause) -> Ledger:
         """`issuer` asked to wait; of two requests the longer counts."""
@@ -123,128 +178,23 @@ class Ledger:
         *,
         settled: frozenset[Target] = frozenset(),
     ) -> Ledger:
-        """Without what concerns names and targets that nobody declares, and past pauses.
+        """Without what concerns names and targets that nobody declares, past pauses, full budgets.
 
         Thus a name that is removed and declared again is tried at once. A target that is
         settled wants no order: its failures are past, and one that is open was left by a crash
         after its bundle was stored, or was overtaken by a pair placed by hand; taken up later
         it would pass the old certificate off as a new one.
         """
-        tidy = Ledger(
+        tidy = replace(
+            self,
             names=_without(self.names, lambda key: key not in declared),
-            targets=_without(self.targets, lambda key: key not in targets or key in settled),
+            targets=_without(self.targets, lambda key: key[0] not in targets or key[0] in settled),
             orders=_without(self.orders, lambda key: key not in targets or key in settled),
             pauses=_without(self.pauses, lambda key: self.pauses[key].until <= now),
+            budgets=limits.without_full(self.budgets, now),
         )
         return self if tidy == self else tidy
 
 
-def to_json(ledger: Ledger) -> str:
-    """The ledger as text, the same text for the same ledger."""
-    document = {
-        "schemaVersion": SCHEMA_VERSION,
-        "names": [
-            {"issuer": issuer, "name": name, **_failure_to_json(failure)}
-            for (issuer, name), failure in sorted(ledger.names.items())
-        ],
-        "targets": [
-            {"target": str(target), **_failure_to_json(failure)}
-            for target, failure in sorted(ledger.targets.items())
-        ],
-        "orders": [
-            {"target": str(target), **_order_to_json(order)}
-            for target, order in sorted(ledger.orders.items())
-        ],
-        "pauses": [
-            {"issuer": issuer, "until": pause.until.isoformat(), "problem": pause.problem}
-            for issuer, pause in sorted(ledger.pauses.items())
-        ],
-    }
-    return json.dumps(document, ensure_ascii=False)
-
-
-def from_json(text: str) -> Ledger:
-    """The ledger that `text` holds. Raises UnreadableLedger, NewerLedger."""
-    try:
-        document = json.loads(text)
-        version = int(document["schemaVersion"])
-        if version > SCHEMA_VERSION:
-            raise NewerLedger(
-                f"the ledger has schema version {version}, this acmeistio reads up to "
-                f"{SCHEMA_VERSION}; run the newer acmeistio again"
-            )
-        return Ledger(
-            names={
-                (str(row["issuer"]), _name(row["name"])): _failure(row) for row in document["names"]
-            },
-            targets={_target(row): _failure(row) for row in document["targets"]},
-            orders={_target(row): _order(row) for row in document["orders"]},
-            pauses={
-                str(row["issuer"]): Pause(_instant(row["until"]), str(row["problem"]))
-                for row in document["pauses"]
-            },
-        )
-    except UnreadableLedger:
-        raise
-    except (LookupError, ArithmeticError, ValueError, TypeError, RecursionError) as error:
-        raise UnreadableLedger(f"the ledger is not readable ({type(error).__name__})") from error
-
-
 def _without(mapping: Mapping[K, V], drop: Callable[[K], bool]) -> dict[K, V]:
     return {key: value for key, value in mapping.items() if not drop(key)}
-
-
-def _failure_to_json(failure: Failure) -> dict[str, Any]:
-    return {
-        "count": failure.count,
-        "retryAt": failure.retry_at.isoformat(),
-        "armedBy": list(failure.armed_by),
-        "problem": failure.problem,
-        "costly": failure.costly,
-    }
-
-
-def _failure(row: Mapping[str, Any]) -> Failure:
-    return Failure(
-        count=int(row["count"]),
-        retry_at=_instant(row["retryAt"]),
-        armed_by=tuple(str(digest) for digest in row["armedBy"]),
-        problem=str(row["problem"]),
-        costly=bool(row["costly"]),
-    )
-
-
-def _order_to_json(order: OpenOrder) -> dict[str, Any]:
-    return {
-        "url": order.url,
-        "directoryUrl": order.directory_url,
-        "names": list(order.names),
-        "openedAt": order.opened_at.isoformat(),
-    }
-
-
-def _order(row: Mapping[str, Any]) -> OpenOrder:
-    return OpenOrder(
-        url=str(row["url"]),
-        directory_url=str(row["directoryUrl"]),
-        names=tuple(_name(name) for name in row["names"]),
-        opened_at=_instant(row["openedAt"]),
-    )
-
-
-def _name(value: object) -> DnsName:
-    if not isinstance(value, str):
-        raise ValueError("a name that is no text")
-    return DnsName(value)
-
-
-def _target(row: Mapping[str, Any]) -> Target:
-    namespace, _, name = str(row["target"]).partition("/")
-    return Target(namespace, name)
-
-
-def _instant(text: str) -> datetime:
-    instant = datetime.fromisoformat(text)
-    if instant.tzinfo is None:
-        raise ValueError("an instant without its zone")
-    return instant

@@ -12,17 +12,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from acmeistio.issuer import Issuer
 from acmeistio.model import (
     DEFAULT_KEY_TYPE,
     CertificateSpec,
     Declaration,
     GatewayAddress,
     Installation,
-    Issuer,
     ObjectRef,
     Target,
 )
-from acmeistio.names import DnsName, is_wildcard
+from acmeistio.names import DnsName, is_ip_address, is_wildcard
 from acmeistio.reasons import Defect, Reason, defect
 
 PARAMETERS = ("issuer", "key_type", "profile")
@@ -82,8 +82,10 @@ def _merge_target(
         else:
             _add(declaration, merged)
     issuer = installation.issuers[_opinion(merged, "issuer") or installation.default_issuer]
+    profile = _opinion(merged, "profile") or issuer.profile
     defects += _leave_out_wildcards(merged, issuer)
-    defects += _leave_out_excess(merged, holder, target, issuer.max_names)
+    defects += _leave_out_addresses(merged, issuer, profile)
+    defects += _leave_out_excess(merged, holder, target, issuer.names_in(profile))
     if not merged.names:
         return None, defects
     return _spec(target, merged, issuer), defects
@@ -166,6 +168,27 @@ def _leave_out_wildcards(merged: _Merged, issuer: Issuer) -> list[Defect]:
     return [
         defect(Reason.WildcardNeedsDNS01, ref, name=name, issuer=issuer.name, types=types)
         for name in [name for name in merged.names if is_wildcard(name)]
+        for ref in merged.names.pop(name)
+    ]
+
+
+def _leave_out_addresses(merged: _Merged, issuer: Issuer, profile: str | None) -> list[Defect]:
+    """Only some profiles of some CAs have IP addresses (RFC 8738)."""
+    if issuer.has_ip_addresses(profile):
+        return []
+    having = sorted(name for name in issuer.profiles if name and issuer.has_ip_addresses(name))
+    used = f"profile {profile}" if profile else "the CA's default profile"
+    facts = {
+        "why": f"for which issuer {issuer.name} has no certificates with {used}; profiles that "
+        f"have IP addresses: {', '.join(having) or 'none'}",
+        "advice": f"Add acmeistio.io/profile: {having[0]}; where the Secret is shared with objects "
+        "that can't have that, another one by acmeistio.io/secret-name."
+        if having
+        else "Use another issuer (acmeistio.io/issuer), or a domain name that resolves to it.",
+    }
+    return [
+        defect(Reason.IPAddressUnsupported, ref, name=name, **facts)
+        for name in [name for name in merged.names if is_ip_address(name)]
         for ref in merged.names.pop(name)
     ]
 

@@ -1,11 +1,15 @@
-"""The plan for all targets: merge, then decide for each. Pure; planning twice changes nothing."""
+"""The plan for all targets: merge, decide for each, share out what the CAs' limits leave. Pure.
+
+Planning twice changes nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
+from acmeistio.issuer import Issuer
 from acmeistio.model import (
     CertificateSpec,
     Declaration,
@@ -14,13 +18,16 @@ from acmeistio.model import (
     Installation,
     Keep,
     Stored,
+    Suggestion,
     Target,
     Unreachable,
 )
 from acmeistio.names import DnsName
-from acmeistio.planning.decide import Situation, Verdict, decide, is_placeholder
-from acmeistio.planning.ledger import Ledger
+from acmeistio.planning.decide import Verdict, decide
+from acmeistio.planning.ledger import NEVER, Ledger, NameKey
 from acmeistio.planning.merge import Holder, merge
+from acmeistio.planning.shares import shared_out
+from acmeistio.planning.situation import Situation, is_placeholder
 from acmeistio.reasons import Defect, Reason, defect
 
 
@@ -31,7 +38,8 @@ class World:
     `held` has an entry for every target that a declaration names; a target whose Secret could
     not be read is left out of it, and of the plan: unknown is not absent. `unknown` are kinds of
     declaring objects that could not be read; `unreachable` says which names of a spec wait for a
-    way.
+    way. `suggestions` are what the CAs say of renewals, `awaited` the targets that they are asked
+    about now.
     """
 
     declarations: tuple[Declaration, ...]
@@ -42,21 +50,29 @@ class World:
     now: datetime
     unknown: frozenset[str] = frozenset()
     unreachable: Callable[[CertificateSpec], Mapping[DnsName, Unreachable]] = lambda _: {}
+    suggestions: Mapping[Target, Suggestion] = field(default_factory=dict)
+    awaited: frozenset[Target] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """One verdict per target, the Defects of all, and when to look again at the latest."""
 
-    specs: Mapping[Target, CertificateSpec]
     verdicts: Mapping[Target, Verdict]
     defects: tuple[Defect, ...]
+    names: frozenset[NameKey] = frozenset()
+    """All names, each with every issuer that may be asked for it: what failed there counts."""
+
+    @property
+    def specs(self) -> Mapping[Target, CertificateSpec]:
+        """What each target should hold, from the CA that is to be asked."""
+        return {target: verdict.spec for target, verdict in self.verdicts.items()}
 
     @property
     def look_again_at(self) -> datetime | None:
         """The earliest instant at which a decision changes by itself."""
         instants = [_instant(verdict) for verdict in self.verdicts.values()]
-        return min((instant for instant in instants if instant), default=None)
+        return min((i for i in instants if i and i < NEVER), default=None)
 
 
 def plan(world: World) -> Plan:
@@ -66,12 +82,21 @@ def plan(world: World) -> Plan:
     known += [*_kept(world)]
     specs, merge_defects = merge(known, holders, world.installation)
     verdicts = {spec.target: _decided(spec, world) for spec in specs}
+    issuers = world.installation.issuers
+    verdicts |= shared_out(verdicts, world.held, world.ledger, issuers, world.now)
     found = [d for verdict in verdicts.values() for d in verdict.defects]
-    return Plan(
-        specs={spec.target: spec for spec in specs},
-        verdicts=verdicts,
-        defects=tuple(sorted({*merge_defects, *found})),
-    )
+    names = frozenset(_names(specs, verdicts, issuers))
+    return Plan(verdicts, tuple(sorted({*merge_defects, *found})), names)
+
+
+def _names(
+    specs: Iterable[CertificateSpec],
+    verdicts: Mapping[Target, Verdict],
+    issuers: Mapping[str, Issuer],
+) -> Iterator[NameKey]:
+    for spec in specs:
+        asked = {spec.issuer, issuers[spec.issuer].fallback, verdicts[spec.target].spec.issuer}
+        yield from ((issuer, name) for issuer in asked if issuer for name in spec.names)
 
 
 def _kept(world: World) -> Iterator[Declaration]:
@@ -103,19 +128,20 @@ def _decided(spec: CertificateSpec, world: World) -> Verdict:
         return decide(_situation(spec, world))
     except Exception as error:  # noqa: BLE001  # a bulkhead: the rest goes on
         problem = f"{type(error).__name__}: {error}"
-        return Verdict(
-            Keep(None), (defect(Reason.InternalError, spec.target.ref, problem=problem),)
-        )
+        found = defect(Reason.InternalError, spec.target.ref, problem=problem)
+        return Verdict(Keep(None), spec, (found,))
 
 
 def _situation(spec: CertificateSpec, world: World) -> Situation:
     return Situation(
         spec=spec,
-        issuer=world.installation.issuers[spec.issuer],
+        issuers=world.installation.issuers,
         held=world.held[spec.target],
         remembers=spec.target in world.remembered,
         ledger=world.ledger,
         now=world.now,
+        suggestion=world.suggestions.get(spec.target),
+        awaits_suggestion=spec.target in world.awaited,
         unreachable=world.unreachable(spec),
     )
 

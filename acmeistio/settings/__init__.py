@@ -12,26 +12,23 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from acmeistio.errors import Misconfigured
+from acmeistio.issuer import Issuer
 from acmeistio.model import (
     GatewayWorkload,
     IngressMode,
     Installation,
-    Issuer,
     ObjectRef,
     Probing,
     Routing,
 )
 from acmeistio.names import DnsName, parse_name
 from acmeistio.settings.gateways import DNS_LABEL, gateway_entries
-
-BUILT_IN_ISSUERS = {
-    "letsencrypt": "https://acme-v02.api.letsencrypt.org/directory",
-    "letsencrypt-staging": "https://acme-staging-v02.api.letsencrypt.org/directory",
-}
+from acmeistio.settings.issuer_words import HttpsUrl, IssuerEntry, IssuerName, ProfileName
+from acmeistio.settings.issuers import known_issuers
 
 ENV_PREFIX = "ACMEISTIO_"
 _OF_A_SERVICE = re.compile(r"_(PORT(_[0-9]+.*)?|SERVICE_(HOST|PORT.*))$")
@@ -48,12 +45,6 @@ class LogFormat(StrEnum):
     AUTO = "auto"
     TEXT = "text"
     JSON = "json"
-
-
-def _https(url: str | None) -> str | None:
-    if url is not None and not url.startswith("https://"):
-        raise ValueError("a CA's directory is an https:// URL (RFC 8555 §6.1)")
-    return url
 
 
 def _listen(text: str) -> str:
@@ -103,11 +94,12 @@ class Settings(BaseSettings):
     kubeconfig: Path | None = None
     context: str | None = None
     namespace: Annotated[str, Field(pattern=DNS_LABEL)] = "istio-system"
-    issuer: Annotated[str, Field(pattern=DNS_LABEL)]
-    directory: Annotated[str | None, AfterValidator(_https)] = None
+    issuer: IssuerName
+    issuers: Path | None = None
+    directory: HttpsUrl | None = None
     ca_bundle: Path | None = None
     email: str | None = None
-    profile: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = None
+    profile: ProfileName | None = None
     gateway_namespace: Annotated[str, Field(pattern=DNS_LABEL)] = "istio-system"
     gateways: Annotated[str | None, AfterValidator(_gateways)] = None
     routing: Routing = Routing.FILTER
@@ -131,15 +123,20 @@ class Settings(BaseSettings):
     concurrent_orders: Annotated[int, Field(ge=1, le=100)] = 8
     log_format: LogFormat = LogFormat.AUTO
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
+    _issuers: dict[str, Issuer] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _described_issuers(self) -> Settings:
+        """Once, at start: the file may be another one later."""
+        bundle = str(self.ca_bundle) if self.ca_bundle else None
+        options = {"directory": self.directory, "ca_bundle": bundle}
+        said = {**options, "email": self.email, "profile": self.profile}
+        own: dict[str, Any] = {word: value for word, value in said.items() if value}
+        self._issuers = known_issuers(self.issuers, IssuerEntry(name=self.issuer, **own))
+        return self
 
     @model_validator(mode="after")
     def _coherent(self) -> Settings:
-        if self.directory is None and self.issuer not in BUILT_IN_ISSUERS:
-            known = ", ".join(BUILT_IN_ISSUERS)
-            raise ValueError(
-                f"issuer {self.issuer} is not built in (built in: {known}); "
-                "say where its ACME directory is with --directory"
-            )
         if self.default_secret.startswith("acmeistio-"):
             raise ValueError("--default-secret: names that begin with acmeistio- are acmeistio's")
         if (self.manifests is None) != (self.secrets is None):
@@ -230,17 +227,9 @@ class Settings(BaseSettings):
 
     @property
     def installation(self) -> Installation:
-        """What the core needs of it: the issuer named, and the built-in ones beside it."""
-        issuers = {name: Issuer(name, url) for name, url in BUILT_IN_ISSUERS.items()}
-        issuers[self.issuer] = Issuer(
-            name=self.issuer,
-            directory_url=self.directory or BUILT_IN_ISSUERS[self.issuer],
-            ca_bundle=str(self.ca_bundle) if self.ca_bundle else None,
-            email=self.email,
-            profile=self.profile,
-        )
+        """What the core needs of it."""
         return Installation(
-            issuers=issuers,
+            issuers=self._issuers,
             default_issuer=self.issuer,
             namespace=self.namespace,
             gateways=self.gateway_workloads,

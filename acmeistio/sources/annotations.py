@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from acmeistio.model import Installation, KeyType, ObjectRef
-from acmeistio.names import DnsName, InvalidName, IpAddress, parse_name
+from acmeistio.names import DnsName, InvalidName, is_ip_address, parse_name
 from acmeistio.reasons import Defect, Reason, defect
 
 PREFIX = "acmeistio.io/"
@@ -87,17 +87,38 @@ def refuses(annotations: Mapping[str, str]) -> bool:
 def parse_names(
     ref: ObjectRef, texts: Iterable[str]
 ) -> tuple[tuple[DnsName, ...], tuple[Defect, ...]]:
-    """The names in `texts`, each once, in their order, and a Defect for each text that is none."""
+    """The names in `texts`, each once, in their order, and a Defect for each text that is none.
+
+    They may be IP addresses.
+    """
     names: dict[DnsName, None] = {}
     defects: list[Defect] = []
     for text in texts:
         try:
             names[parse_name(text)] = None
-        except IpAddress:
-            defects.append(defect(Reason.IPAddressUnsupported, ref, name=text))
         except InvalidName as error:
             defects.append(defect(Reason.InvalidName, ref, name=text or '""', why=error))
     return tuple(names), tuple(dict.fromkeys(defects))
+
+
+def parse_hosts(
+    ref: ObjectRef, texts: Iterable[str]
+) -> tuple[tuple[DnsName, ...], tuple[Defect, ...]]:
+    """The same for hosts of an object, none of which can be an IP address."""
+    names, defects = parse_names(ref, texts)
+    addresses = tuple(
+        defect(
+            Reason.IPAddressUnsupported,
+            ref,
+            name=name,
+            why="which no host of an Ingress, Gateway or route can be",
+            advice=f"Write it in {DOMAINS}, with a {PROFILE} that has IP addresses "
+            "(of Let's Encrypt: shortlived).",
+        )
+        for name in names
+        if is_ip_address(name)
+    )
+    return tuple(name for name in names if not is_ip_address(name)), addresses + defects
 
 
 def is_secret_name(text: str) -> bool:

@@ -19,7 +19,7 @@ from acmeistio.model import (
 from acmeistio.names import DnsName
 from acmeistio.reasons import Defect, Reason, defect
 from acmeistio.sources import Claim, Found, Manifest, Manifests, Surroundings, joined, untrusted
-from acmeistio.sources.annotations import Wish, asks, parse_names, read_wish
+from acmeistio.sources.annotations import Wish, asks, parse_hosts, read_wish
 from acmeistio.sources.permission import Asked, declared
 
 KINDS: tuple[str, ...] = ("Ingress", "IngressClass")
@@ -191,7 +191,7 @@ def _entry(
 ) -> Found:
     default = surroundings.installation.default_secret
     name = wish.secret_name or entry.secret_name or default
-    names, defects = parse_names(ref, entry.hosts or _rule_hosts(ingress))
+    names, defects = parse_hosts(ref, entry.hosts or _rule_hosts(ingress))
     if not names:
         return Found(defects=defects)
     found = _asked(ingress, ref, wish, name, names, surroundings)

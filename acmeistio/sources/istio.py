@@ -21,7 +21,7 @@ from acmeistio.model import (
 from acmeistio.names import DnsName, is_wildcard_host
 from acmeistio.reasons import Defect, Reason, defect
 from acmeistio.sources import Claim, Found, Manifest, Manifests, Surroundings, joined, untrusted
-from acmeistio.sources.annotations import Wish, asks, parse_names, read_wish, refuses
+from acmeistio.sources.annotations import Wish, asks, parse_hosts, read_wish, refuses
 from acmeistio.sources.pairs import key_types
 from acmeistio.sources.permission import Asked, declared
 from acmeistio.sources.servers import (
@@ -239,7 +239,7 @@ def _named(
     domains = places[0].wish.domains
     if domains is None:
         for place in places:
-            names, wrong = parse_names(ref, place.texts)
+            names, wrong = parse_hosts(ref, place.texts)
             defects += wrong
             yield place, names
         return

@@ -14,7 +14,7 @@ from acmeistio.model import K8S_GATEWAY, ObjectRef, Target
 from acmeistio.names import DnsName, host_matches
 from acmeistio.reasons import Defect
 from acmeistio.sources import Manifest, Surroundings, untrusted
-from acmeistio.sources.annotations import parse_names
+from acmeistio.sources.annotations import parse_hosts
 from acmeistio.sources.permission import allowed_names
 
 GROUP = "gateway.networking.k8s.io"
@@ -153,7 +153,7 @@ def names_of(
 ) -> tuple[tuple[DnsName, ...], tuple[Defect, ...]]:
     """The names that a listener of `owner` answers for: its own, else those of its HTTPRoutes."""
     if listener.hostname and not listener.hostname.startswith("*"):
-        return parse_names(owner, (listener.hostname,))
+        return parse_hosts(owner, (listener.hostname,))
     if listener.protocol != HTTPS or not _allows_http_routes(listener):
         return (), ()
     names: dict[DnsName, None] = {}
@@ -281,7 +281,7 @@ def _brought(
     The listener's owner let the route in and asked. A route of another namespace is bound by the
     domains of its own all the same: nobody gets a name through a neighbour's Gateway.
     """
-    names, defects = parse_names(route, hostnames)
+    names, defects = parse_hosts(route, hostnames)
     if route.namespace == owner.namespace:
         return names, defects
     # The bounds of the Secret's namespace are asked later; here it is the route's own once more.

@@ -9,12 +9,14 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from acmeistio.errors import Conflict, Misconfigured
 from acmeistio.model import ACMEISTIO, MANAGED_BY
-from acmeistio.planning.ledger import Ledger, NewerLedger, UnreadableLedger, from_json, to_json
-from acmeistio.ports import Manifest, Objects, Term
+from acmeistio.planning.ledger import Ledger
+from acmeistio.planning.ledger_text import NewerLedger, UnreadableLedger, from_json, to_json
+from acmeistio.ports import Clock, Manifest, Objects, Term
 
 LEDGER_NAME = "acmeistio-ledger"
 LEDGER_KEY = "ledger.json"
@@ -85,8 +87,9 @@ class _Document:
 class LedgerStore:
     """The Ledger as it is now; changes count at once and are written in groups."""
 
-    def __init__(self, objects: Objects, namespace: str) -> None:
+    def __init__(self, objects: Objects, namespace: str, clock: Clock) -> None:
         self._document = _Document(objects, "ConfigMap", namespace, LEDGER_NAME)
+        self._clock = clock
         self._commit = GroupCommit(self._write)
         self._term = Term("", 0)
         self.ledger = Ledger()
@@ -115,6 +118,7 @@ class LedgerStore:
         await self._commit()
 
     async def _write(self) -> None:
+        self.ledger = replace(self.ledger, as_of=self._clock.now())
         await self._document.save({LEDGER_KEY: to_json(self.ledger)}, self._term)
 
 

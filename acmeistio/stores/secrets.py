@@ -10,16 +10,17 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from acmeistio.errors import Conflict
+from acmeistio.issuer import Issuer
 from acmeistio.model import (
     ACMEISTIO,
     MANAGED_BY,
     CertificateSpec,
     Held,
-    Issuer,
     Leaf,
     Marks,
     ObjectRef,
@@ -36,6 +37,7 @@ PREFIX = "acmeistio.io/"
 PLACEHOLDER = PREFIX + "placeholder"
 LEAF_SHA256 = PREFIX + "leaf-sha256"
 DIRECTORY_URL = PREFIX + "directory-url"
+ACCOUNT_URL = PREFIX + "account-url"
 ISSUER = PREFIX + "issuer"
 PROFILE = PREFIX + "profile"
 NAMES = PREFIX + "names"
@@ -45,10 +47,26 @@ RENEW_REQUESTED_AT = PREFIX + "renew-requested-at"
 """Written by users: any change of its value forces a renewal."""
 RENEWED_FOR = PREFIX + "renewed-for"
 """The last value of renew-requested-at that was served."""
+ISSUED_AT = PREFIX + "issued-at"
+FALLBACK_FOR = PREFIX + "fallback-for"
+"""The directory of the issuer in whose place another made the certificate."""
+ALLOW_DOWNGRADE = PREFIX + "allow-downgrade"
+REVOKE_REQUESTED = PREFIX + "revoke-requested"
+"""Written by users; the second is taken away once another certificate is stored."""
+REVOKED_SHA256 = PREFIX + "revoked-leaf-sha256"
+"""The leaf that was revoked at a user's request."""
 
 TLS_TYPE = "kubernetes.io/tls"
 TLS_CRT = "tls.crt"
 TLS_KEY = "tls.key"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What a Secret holds, as PEM."""
+
+    chain_pem: bytes = field(repr=False)
+    key_pem: bytes = field(repr=False)
 
 
 class SecretStore:
@@ -101,6 +119,20 @@ class SecretStore:
             raise Conflict(f"Secret {target} was given another pair by hand meanwhile")
         await self._objects.update(_filled(secret, bundle, facts), term)
 
+    async def pair(self, target: Target) -> Pair:
+        """Chain and key as they are stored. Raises Conflict where there is no such pair now."""
+        secret = await self._objects.get("Secret", target.namespace, target.name)
+        if secret is None or not isinstance(self._held(target, secret), Stored):
+            raise Conflict(f"Secret {target} holds no pair any more")
+        return Pair(_data(secret, TLS_CRT), _data(secret, TLS_KEY))
+
+    async def note(self, target: Target, facts: Mapping[str, str | None], term: Term) -> None:
+        """Remember facts about the pair that is stored. Raises Conflict."""
+        secret = await self._objects.get("Secret", target.namespace, target.name)
+        if secret is None:
+            raise Conflict(f"Secret {target} is gone")
+        await self._objects.update(_annotated(secret, facts), term)
+
 
 def placeholder_facts(spec: CertificateSpec, bundle: Bundle) -> dict[str, str | None]:
     """The annotations of a placeholder."""
@@ -108,7 +140,13 @@ def placeholder_facts(spec: CertificateSpec, bundle: Bundle) -> dict[str, str | 
 
 
 def issued_facts(
-    spec: CertificateSpec, bundle: Bundle, issuer: Issuer, renewed_for: str | None
+    spec: CertificateSpec,
+    bundle: Bundle,
+    issuer: Issuer,
+    *,
+    account_url: str | None,
+    renewed_for: str | None,
+    now: datetime,
 ) -> dict[str, str | None]:
     """The annotations of a certificate from a CA; None takes an annotation away."""
     return {
@@ -116,8 +154,13 @@ def issued_facts(
         PLACEHOLDER: None,
         ISSUER: issuer.name,
         DIRECTORY_URL: issuer.directory_url,
+        ACCOUNT_URL: account_url,
+        ISSUED_AT: _rfc3339(now),
         PROFILE: spec.profile,
+        FALLBACK_FOR: spec.fallback_for,
         RENEWED_FOR: renewed_for,
+        REVOKE_REQUESTED: None,
+        REVOKED_SHA256: None,
     }
 
 
@@ -147,6 +190,12 @@ def marks_of(secret: Manifest) -> Marks:
         declared_by=_references(notes.get(DECLARED_BY)),
         renew_requested_at=notes.get(RENEW_REQUESTED_AT),
         renewed_for=notes.get(RENEWED_FOR),
+        account_url=notes.get(ACCOUNT_URL),
+        issued_at=_instant(notes.get(ISSUED_AT)),
+        fallback_for=notes.get(FALLBACK_FOR),
+        allows_downgrade=notes.get(ALLOW_DOWNGRADE) == "true",
+        revoke_requested=notes.get(REVOKE_REQUESTED),
+        revoked_sha256=notes.get(REVOKED_SHA256),
     )
 
 
@@ -182,12 +231,19 @@ def _new(target: Target) -> Manifest:
 
 def _filled(secret: Manifest, bundle: Bundle, facts: Mapping[str, str | None]) -> Manifest:
     """A copy of `secret` with the pair and the facts; everything else on it stays."""
-    metadata = dict(secret["metadata"])
+    secret = _annotated(secret, facts)
+    metadata = secret["metadata"]
     metadata["labels"] = {**untrusted.mapping(metadata, "labels"), MANAGED_BY: ACMEISTIO}
+    pair = {TLS_CRT: encoded(bundle.chain_pem), TLS_KEY: encoded(bundle.key_pem)}
+    return {**secret, "data": {**untrusted.mapping(secret, "data"), **pair}}
+
+
+def _annotated(secret: Manifest, facts: Mapping[str, str | None]) -> Manifest:
+    """A copy of `secret` with annotations; None takes one away."""
+    metadata = dict(secret["metadata"])
     notes = {**untrusted.mapping(metadata, "annotations"), **facts}
     metadata["annotations"] = {key: value for key, value in notes.items() if value is not None}
-    pair = {TLS_CRT: encoded(bundle.chain_pem), TLS_KEY: encoded(bundle.key_pem)}
-    return {**secret, "metadata": metadata, "data": {**untrusted.mapping(secret, "data"), **pair}}
+    return {**secret, "metadata": metadata}
 
 
 def encoded(content: bytes) -> str:
@@ -215,6 +271,15 @@ def _references(text: Any) -> tuple[ObjectRef, ...]:
         return tuple(ObjectRef(str(kind), str(ns), str(name)) for kind, ns, name in rows)
     except (ValueError, TypeError):
         return ()
+
+
+def _instant(text: str | None) -> datetime | None:
+    """The instant that an annotation says, None for one that says none."""
+    try:
+        instant = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return instant if instant.tzinfo else None
 
 
 def _rfc3339(instant: datetime) -> str:

@@ -21,6 +21,7 @@ HOSTS = {
     "gateway-api-listenerset": ["team.mydomain.com"],
     "gateway-api-routes": ["blog.mydomain.com", "news.mydomain.com"],
     "helloworld": ["www.mydomain.com", "mobile.mydomain.com"],
+    "issuers": [],
     "istio-gateway": ["shop.mydomain.com"],
     "istio-wildcard-gateway": ["red.apps.mydomain.com"],
 }

@@ -49,7 +49,7 @@ def asked(bed: Bed, spans: Spans) -> Iterator[list[Request]]:
     """
     bed.service("shop", "www")
     bed.apply(ingress("shop", "www", HOST, service="www"))
-    bed.apply(wish("shop", "mistaken", "10.0.0.1"))
+    bed.apply(wish("shop", "mistaken", "localhost"))
     bed.apply(gateway("shop", "all", "*", redirects=True))
     bed.unroute()  # as on the first day
     _live(bed, "letsencrypt-staging", reason="CertificateIssued", times=1)
@@ -68,7 +68,7 @@ def _live(bed: Bed, issuer: str, *, reason: str, times: int) -> None:
     """Issue a certificate with another account, and tell what is wrong with a declaration."""
     bed.start_acmeistio(issuer=issuer)
     note(bed, "shop", "www", reason)
-    assert times_told(bed, "shop", "mistaken", "IPAddressUnsupported") == times
+    assert times_told(bed, "shop", "mistaken", "InvalidName") == times
     bed.stop_acmeistio()
 
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from random import Random
 from types import MappingProxyType
 
 import aiohttp
 from aiohttp import web
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from josepy.json_util import encode_b64jose
 
 from acmeistio.ports import Http, HttpResponse
 from pebble.local_ca import CaOptions as PebbleOptions
-from pebble.local_ca import LocalCa
+from pebble.local_ca import LocalCa, renewal_info
 from pebble.processes import free_ports
 from tests.simulated.ca import CaOptions, Profile, SimulatedCa
 
@@ -54,6 +57,24 @@ class Habits:
     order_lasts_days: int
     """How long a new order may take."""
 
+    window_width_percent: float
+    """How wide the window for renewal is, of 90 days (RFC 9773 leaves it to the CA)."""
+
+    open_order_replaces: bool
+    """Whether a certificate is replaced once the order is there (else once it is finalized)."""
+
+    takes_key_of_another_account: bool
+    """Whether a key that has an account already may become another one's, too (§7.3.5 forbids)."""
+
+    status_of_deactivated: int
+    """The HTTP status for an account that was deactivated (§7.3.6 has 401)."""
+
+    replaces_unknown: tuple[int, str]
+    """Status and problem of an order that replaces a certificate nobody knows."""
+
+    replaces_stranger: tuple[int, str]
+    """And of one that replaces a certificate of other names."""
+
 
 SIMULATED_AS_BOULDER = Habits(
     status_while_validated="pending",
@@ -64,6 +85,12 @@ SIMULATED_AS_BOULDER = Habits(
     one_token_per_authorization=True,
     unreadable_csr="badCSR",
     order_lasts_days=7,
+    window_width_percent=2,
+    open_order_replaces=True,
+    takes_key_of_another_account=False,
+    status_of_deactivated=401,
+    replaces_unknown=(404, "malformed"),
+    replaces_stranger=(400, "malformed"),
 )
 PEBBLE_2_10_1 = Habits(
     status_while_validated="processing",
@@ -74,6 +101,12 @@ PEBBLE_2_10_1 = Habits(
     one_token_per_authorization=False,
     unreadable_csr="malformed",
     order_lasts_days=1,
+    window_width_percent=100 * 48 / (90 * 24),
+    open_order_replaces=False,
+    takes_key_of_another_account=True,
+    status_of_deactivated=403,
+    replaces_unknown=(500, "serverInternal"),
+    replaces_stranger=(500, "serverInternal"),
 )
 
 
@@ -90,9 +123,27 @@ _OPTIONS = CaOptions(
     issuance_delay_seconds=(0.05, 0.2),
     retry_after_authorization_seconds=RETRY_AFTER_SECONDS,
     retry_after_order_seconds=RETRY_AFTER_SECONDS,
-    profiles={PROFILE: Profile("what the suite asks for", timedelta(days=90), 100)},
+    profiles={
+        PROFILE: Profile("what the suite asks for", timedelta(days=90), 100, ip_addresses=True)
+    },
     default_profile=PROFILE,
 )
+
+EXTERNAL_ID, EXTERNAL_KEY = "customer-1", b"a MAC key, known to customer and CA"
+ALTERNATES = 2
+SPECIAL_PEBBLE_OPTIONS = replace(
+    _PEBBLE_OPTIONS,
+    external_accounts={EXTERNAL_ID: encode_b64jose(EXTERNAL_KEY)},
+    alternate_roots=ALTERNATES,
+)
+SPECIAL_OPTIONS = replace(
+    _OPTIONS, external_accounts={EXTERNAL_ID: EXTERNAL_KEY}, alternate_chains=ALTERNATES
+)
+"""A CA that wants external accounts, and has several chains to offer."""
+
+
+Suggest = Callable[[x509.Certificate, datetime, datetime, str], None]
+"""Override the renewal information of a certificate: its window and its explanation."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +156,12 @@ class Subject:
     root: x509.Certificate
     served: dict[str, str]
     statuses: dict[str, int]
+    suggest: Suggest
     simulated: SimulatedCa | None = None
 
 
 @asynccontextmanager
-async def simulated() -> AsyncIterator[Subject]:
+async def simulated(options: CaOptions = _OPTIONS) -> AsyncIterator[Subject]:
     """The simulated CA, in real time, so that both are judged by the same clock."""
     served: dict[str, str] = {}
     statuses: dict[str, int] = {}
@@ -125,30 +177,46 @@ async def simulated() -> AsyncIterator[Subject]:
         sleep=asyncio.sleep,
         random=Random(8555),
         fetch=fetch,
-        options=_OPTIONS,
+        options=options,
     )
     ca.blocked_names.add(BLOCKED)
     root = x509.load_pem_x509_certificate(ca.root_pem)
+
+    def suggest(leaf: x509.Certificate, start: datetime, end: datetime, url: str) -> None:
+        certificate = next(each for each in ca.certificates if each.leaf == leaf)
+        ca.suggest(certificate, start, end, url)
+
     try:
-        yield Subject(SIMULATED_AS_BOULDER, ca, ca.directory_url, root, served, statuses, ca)
+        yield Subject(
+            SIMULATED_AS_BOULDER, ca, ca.directory_url, root, served, statuses, suggest, ca
+        )
     finally:
         await ca.aclose()
 
 
 @asynccontextmanager
-async def pebble() -> AsyncIterator[Subject]:
+async def pebble(options: PebbleOptions = _PEBBLE_OPTIONS) -> AsyncIterator[Subject]:
     """Real Pebble on loopback, and a web server that all names resolve to."""
     served: dict[str, str] = {}
     statuses: dict[str, int] = {}
     (http_port,) = free_ports(1)
     async with _web_server(served, statuses, http_port):
-        with LocalCa(_PEBBLE_OPTIONS, http_port=http_port) as ca:
+        with LocalCa(options, http_port=http_port) as ca:
             trust = ssl.create_default_context(cafile=str(ca.ca_bundle))
             connector = aiohttp.TCPConnector(ssl=trust)
             async with aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session:
                 root = x509.load_pem_x509_certificate(ca.root_pem())
                 http = _Aiohttp(session)
-                yield Subject(PEBBLE_2_10_1, http, ca.directory_url, root, served, statuses)
+                suggest = partial(_suggest_to_pebble, ca)
+                yield Subject(
+                    PEBBLE_2_10_1, http, ca.directory_url, root, served, statuses, suggest
+                )
+
+
+def _suggest_to_pebble(
+    ca: LocalCa, leaf: x509.Certificate, start: datetime, end: datetime, url: str
+) -> None:
+    ca.set_renewal_info(leaf.public_bytes(Encoding.PEM), renewal_info(start, end, url))
 
 
 @asynccontextmanager
@@ -187,5 +255,6 @@ class _Aiohttp:
         async with self._session.request(
             method, url, headers=headers, data=body or None, allow_redirects=False
         ) as response:
-            lower = {name.lower(): value for name, value in response.headers.items()}
-            return HttpResponse(response.status, lower, await response.read())
+            names = {name.lower() for name in response.headers}
+            joined = {name: ", ".join(response.headers.getall(name)) for name in names}
+            return HttpResponse(response.status, joined, await response.read())

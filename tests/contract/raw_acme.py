@@ -5,6 +5,8 @@ Signs with acme.jws and josepy; does what it is told, wrong things too, and retr
 
 from __future__ import annotations
 
+import hmac
+import ipaddress
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ from josepy.jwa import ES256
 from josepy.jwk import JWKEC
 
 from acmeistio.ports import Http, HttpResponse
+
+Key = ec.EllipticCurvePrivateKey
 
 PROBLEM = "urn:ietf:params:acme:error:"
 HEADERS = {"user-agent": "raw-acme/1 contract-suite", "content-type": "application/jose+json"}
@@ -105,17 +109,18 @@ class RawClient:
         url: str,
         payload: object = None,
         *,
-        nonce: str,
+        nonce: str | None,
         signed_url: str | None = None,
         kid: str | None = None,
         by_jwk: bool = False,
+        key: Key | None = None,
     ) -> bytes:
-        """A JWS of the account, or by its bare key (RFC 8555 §6.2)."""
+        """A JWS of the account, or by its bare key, or another one (RFC 8555 §6.2)."""
         message: str = JWS.sign(
             _encoded(payload),
-            key=JWKEC(key=self.key),
+            key=JWKEC(key=key or self.key),
             alg=ES256,
-            nonce=decode_b64jose(nonce),
+            nonce=None if nonce is None else decode_b64jose(nonce),
             url=signed_url or url,
             kid=None if by_jwk else kid or self.account_url,
         ).json_dumps()
@@ -130,12 +135,37 @@ class RawClient:
 
     async def new_order(self, *names: str, **members: Any) -> Answer:
         """Ask for a certificate."""
-        identifiers = [{"type": "dns", "value": name} for name in names]
+        identifiers = [{"type": _kind(name), "value": name} for name in names]
         return await self.post(self.directory["newOrder"], {"identifiers": identifiers} | members)
+
+    async def change_key(self, new: Key, **inner: Any) -> Answer:
+        """Ask for another key; members of the inner message may be wrong (RFC 8555 §7.3.5)."""
+        url = self.directory["keyChange"]
+        content = {"account": self.account_url, "oldKey": jwk(self.key)} | inner
+        return await self.post(url, self.sign(url, content, nonce=None, by_jwk=True, key=new))
+
+    async def revoke(self, leaf: x509.Certificate, reason: int = 0, **signing: Any) -> Answer:
+        """Revoke a certificate (RFC 8555 §7.6)."""
+        der = encode_b64jose(leaf.public_bytes(Encoding.DER))
+        payload = {"certificate": der, "reason": reason}
+        return await self.post(self.directory["revokeCert"], payload, **signing)
+
+    def binding(self, key_id: str, mac_key: bytes, **protected: Any) -> dict[str, str]:
+        """An external account binding (RFC 8555 §7.3.4)."""
+        header = {"alg": "HS256", "kid": key_id, "url": self.directory["newAccount"]} | protected
+        signed = [encode_b64jose(json.dumps(each).encode()) for each in (header, jwk(self.key))]
+        mac = hmac.digest(mac_key, ".".join(signed).encode(), "sha256")
+        return {"protected": signed[0], "payload": signed[1], "signature": encode_b64jose(mac)}
 
     def thumbprint(self) -> str:
         """The account key's name in key authorizations (RFC 8555 §8.1)."""
         return encode_b64jose(JWKEC(key=self.key).thumbprint())
+
+
+def jwk(key: Key) -> dict[str, str]:
+    """The public half of a key."""
+    members: dict[str, str] = JWKEC(key=key).public_key().to_json()
+    return members
 
 
 def certificate_key() -> ec.EllipticCurvePrivateKey:
@@ -145,12 +175,11 @@ def certificate_key() -> ec.EllipticCurvePrivateKey:
 
 def csr(key: ec.EllipticCurvePrivateKey, *names: str) -> dict[str, str]:
     """The payload of finalize: a CSR for those names without a subject (RFC 8555 §7.4)."""
+    general = [x509.IPAddress(a) if (a := _address(name)) else x509.DNSName(name) for name in names]
     request = (
         x509.CertificateSigningRequestBuilder()
         .subject_name(x509.Name([]))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False
-        )
+        .add_extension(x509.SubjectAlternativeName(general), critical=False)
         .sign(key, hashes.SHA256())
     )
     return {"csr": encode_b64jose(request.public_bytes(Encoding.DER))}
@@ -161,6 +190,25 @@ def forged_csr(key: ec.EllipticCurvePrivateKey, *names: str) -> dict[str, str]:
     der = bytearray(decode_b64jose(csr(key, *names)["csr"]))
     der[-1] ^= 1
     return {"csr": encode_b64jose(bytes(der))}
+
+
+def renewal_id(certificate: x509.Certificate) -> str:
+    """The name of a certificate in renewal information (RFC 9773 §4.1)."""
+    extension = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
+    number = certificate.serial_number
+    octets = number.to_bytes(number.bit_length() // 8 + 1)
+    return f"{encode_b64jose(extension.value.key_identifier or b'')}.{encode_b64jose(octets)}"
+
+
+def _kind(name: str) -> str:
+    return "ip" if _address(name) else "dns"
+
+
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(name)
+    except ValueError:
+        return None
 
 
 def _encoded(payload: object) -> bytes:

@@ -8,7 +8,10 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from tests.contract.raw_acme import Answer, RawClient
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.contract.raw_acme import Answer, RawClient, certificate_key, csr
 
 DEADLINE_SECONDS = 20
 POLL_SECONDS = 0.05
@@ -45,10 +48,11 @@ def serve(served: MutableMapping[str, str], client: RawClient, authorization: Re
 
 
 async def ready_order(
-    served: MutableMapping[str, str], client: RawClient, profile: str, *names: str
+    served: MutableMapping[str, str], client: RawClient, profile: str, *names: str, **members: Any
 ) -> Answer:
     """A new order whose names are proved; each challenge is answered once."""
-    order = await client.new_order(*names, profile=profile)
+    order = await client.new_order(*names, profile=profile, **members)
+    assert order.status == 201, order.json
     for authorization in (await authorizations_of(client, order.json)).values():
         if authorization["status"] == "pending":
             await client.post(serve(served, client, authorization)["url"], {})
@@ -62,6 +66,23 @@ async def finish(client: RawClient, order: Answer, finalized: Answer) -> Resourc
     final = await poll(client, order.location, "processing")
     assert final["status"] == "valid"
     return final
+
+
+async def certificate(
+    served: MutableMapping[str, str],
+    client: RawClient,
+    profile: str,
+    *names: str,
+    key: ec.EllipticCurvePrivateKey | None = None,
+    **members: Any,
+) -> x509.Certificate:
+    """A new certificate."""
+    order = await ready_order(served, client, profile, *names, **members)
+    request = csr(key or certificate_key(), *names)
+    finalized = await client.post(order.json["finalize"], request)
+    final = await finish(client, order, finalized)
+    chain = (await client.post(final["certificate"])).response.body
+    return x509.load_pem_x509_certificates(chain)[0]
 
 
 async def poll(client: RawClient, url: str, while_it_is: str) -> Resource:

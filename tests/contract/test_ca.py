@@ -8,21 +8,20 @@ The other client, acmeistio's own, takes no part: raw_acme.py says what is said.
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.contract import ca_subjects
 from tests.contract.ca_subjects import BLOCKED, PROFILE, RETRY_AFTER_SECONDS, Subject
 from tests.contract.raw_acme import HEADERS, RawClient, certificate_key, csr, forged_csr
 from tests.contract.raw_flow import (
     authorization_of,
     authorizations_of,
+    certificate,
     finish,
     http_01,
     poll,
@@ -32,47 +31,14 @@ from tests.contract.raw_flow import (
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-_SUBJECTS = {"simulated": ca_subjects.simulated, "pebble": ca_subjects.pebble}
-_COUNTER = itertools.count(1)
-
-
-@pytest_asyncio.fixture(
-    scope="module",
-    loop_scope="module",
-    params=["simulated", pytest.param("pebble", marks=pytest.mark.pebble)],
-)
-async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
-    """The CA under test, one for the whole suite."""
-    async with _SUBJECTS[request.param]() as subject:
-        yield subject
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def stranger(subject: Subject) -> RawClient:
-    """A client whose key the CA does not know."""
-    return await RawClient.at(subject.http, subject.directory_url)
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def client(stranger: RawClient) -> RawClient:
-    """A client with an account of its own."""
-    assert (await stranger.new_account()).status == 201
-    return stranger
-
-
-@pytest.fixture
-def names() -> Iterator[str]:
-    """Names that nobody ever asked for."""
-    return (f"n{number}.contract.example" for number in _COUNTER)
-
+pytest_plugins = ("tests.contract.ca_fixtures",)
 
 # ── directory and nonces (RFC 8555 §7.1.1, §7.2, §6.5) ────────────────────────────────────────────
 
 
-async def test_directory_says_where_everything_is(subject: Subject, stranger: RawClient) -> None:
+async def test_directory_says_where_everything_is(ca: Subject, stranger: RawClient) -> None:
     """GET of the directory needs no account; its meta has terms and profiles (§7.1.1)."""
-    answer = await stranger.get(subject.directory_url)
+    answer = await stranger.get(ca.directory_url)
     assert answer.status == 200
     assert {"newNonce", "newAccount", "newOrder", "meta"} <= answer.json.keys()
     assert answer.json["meta"]["termsOfService"]
@@ -210,7 +176,7 @@ async def test_account_that_the_ca_does_not_know(client: RawClient) -> None:
 # ── orders (RFC 8555 §7.4) ────────────────────────────────────────────────────────────────────────
 
 
-async def test_new_order(subject: Subject, client: RawClient, names: Iterator[str]) -> None:
+async def test_new_order(ca: Subject, client: RawClient, names: Iterator[str]) -> None:
     """201 with the order's URL; names in lower case, one authorization each, in any order."""
     wanted = {next(names), next(names), next(names)}
     answer = await client.new_order(*map(str.upper, wanted), profile=PROFILE)
@@ -220,21 +186,19 @@ async def test_new_order(subject: Subject, client: RawClient, names: Iterator[st
     assert (await authorizations_of(client, order)).keys() == wanted
     assert (await client.post(answer.location)).json["finalize"] == order["finalize"]
     left = datetime.fromisoformat(order["expires"]) - datetime.now(UTC)
-    assert timedelta(0) < left <= timedelta(days=subject.habits.order_lasts_days)
+    assert timedelta(0) < left <= timedelta(days=ca.habits.order_lasts_days)
 
 
-async def test_same_names_again(subject: Subject, client: RawClient, names: Iterator[str]) -> None:
+async def test_same_names_again(ca: Subject, client: RawClient, names: Iterator[str]) -> None:
     """A second newOrder may be answered by the pending order there is; 201 all the same."""
     name = next(names)
     first = await client.new_order(name, profile=PROFILE)
     second = await client.new_order(name, profile=PROFILE)
     assert (first.status, second.status) == (201, 201)
-    assert (first.location == second.location) is subject.habits.gives_open_order_again
+    assert (first.location == second.location) is ca.habits.gives_open_order_again
 
 
-async def test_pending_authorization(
-    subject: Subject, client: RawClient, names: Iterator[str]
-) -> None:
+async def test_pending_authorization(ca: Subject, client: RawClient, names: Iterator[str]) -> None:
     """It offers http-01 among others, each with a token of base64url (§7.1.4, §8.3)."""
     order = await client.new_order(next(names), profile=PROFILE)
     authorization = await authorization_of(client, order.json)
@@ -243,7 +207,7 @@ async def test_pending_authorization(
     assert {"http-01", "dns-01"} <= offered.keys()
     assert {offered["http-01"]["status"]} == {"pending"}
     tokens = {offered[kind]["token"] for kind in ("http-01", "dns-01")}
-    assert (len(tokens) == 1) is subject.habits.one_token_per_authorization
+    assert (len(tokens) == 1) is ca.habits.one_token_per_authorization
     assert "wildcard" not in authorization
 
 
@@ -258,25 +222,38 @@ async def test_wildcard(client: RawClient, names: Iterator[str]) -> None:
     assert all(each["type"].startswith("dns-") for each in authorization["challenges"])
 
 
-async def test_one_rejected_name(subject: Subject, client: RawClient, names: Iterator[str]) -> None:
+async def test_address(ca: Subject, client: RawClient) -> None:
+    """An IP address is an identifier of its own type, and DNS does not prove it (RFC 8738)."""
+    address = "127.0.0.1"
+    order = await client.new_order(address, profile=PROFILE)
+    assert order.json["identifiers"] == [{"type": "ip", "value": address}]
+    authorization = await authorization_of(client, order.json)
+    assert authorization["identifier"] == {"type": "ip", "value": address}
+    offered = {each["type"] for each in authorization["challenges"]}
+    assert "http-01" in offered
+    assert not any(kind.startswith("dns-") for kind in offered)
+    leaf = await certificate(ca.served, client, PROFILE, address)
+    extension = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    assert [str(name) for name in extension.value.get_values_for_type(x509.IPAddress)] == [address]
+
+
+async def test_one_rejected_name(ca: Subject, client: RawClient, names: Iterator[str]) -> None:
     """RejectedIdentifier; which name it was is in the subproblem, or only in the detail."""
     answer = await client.new_order(next(names), f"www.{BLOCKED}", profile=PROFILE)
     assert (answer.status, answer.problem) == (400, "rejectedIdentifier")
     assert f"www.{BLOCKED}" in answer.json["detail"]
     subproblems = answer.json.get("subproblems", [])
-    assert len(subproblems) == subject.habits.subproblems_for_one_name
+    assert len(subproblems) == ca.habits.subproblems_for_one_name
     assert _names_in(subproblems) <= {f"www.{BLOCKED}"}
 
 
-async def test_several_rejected_names(
-    subject: Subject, client: RawClient, names: Iterator[str]
-) -> None:
+async def test_several_rejected_names(ca: Subject, client: RawClient, names: Iterator[str]) -> None:
     """Each subproblem has a type and the identifier it is about (§6.7.1)."""
     rejected = {f"a.{BLOCKED}", f"b.{BLOCKED}"}
     answer = await client.new_order(next(names), *rejected, profile=PROFILE)
     assert (answer.status, answer.problem) == (400, "rejectedIdentifier")
     subproblems = answer.json["subproblems"]
-    assert len(subproblems) == subject.habits.subproblems_for_two_names
+    assert len(subproblems) == ca.habits.subproblems_for_two_names
     assert all(each["type"].endswith(":rejectedIdentifier") for each in subproblems)
     assert _names_in(subproblems) <= rejected
     assert "identifier" not in answer.json
@@ -294,12 +271,10 @@ async def test_order_that_is_not_there(client: RawClient, names: Iterator[str]) 
     assert (await client.post(order.location + "f00d")).status == 404
 
 
-async def test_order_of_somebody_else(
-    subject: Subject, client: RawClient, names: Iterator[str]
-) -> None:
+async def test_order_of_somebody_else(ca: Subject, client: RawClient, names: Iterator[str]) -> None:
     """Its URL is not enough to read it: unauthorized (§10.5)."""
     order = await client.new_order(next(names), profile=PROFILE)
-    other = await RawClient.at(subject.http, subject.directory_url)
+    other = await RawClient.at(ca.http, ca.directory_url)
     await other.new_account()
     answer = await other.post(order.location)
     assert (answer.status, answer.problem) == (403, "unauthorized")
@@ -320,25 +295,23 @@ async def test_challenge_is_answered_with_an_empty_object(
     assert (await client.post(challenge["url"])).json["status"] == "pending"
 
 
-async def test_answered_challenge(
-    subject: Subject, client: RawClient, names: Iterator[str]
-) -> None:
+async def test_answered_challenge(ca: Subject, client: RawClient, names: Iterator[str]) -> None:
     """It is validated beside the requests; the reply links to its authorization (§7.5.1)."""
     order = await client.new_order(next(names), profile=PROFILE)
     authorization = await authorization_of(client, order.json)
-    challenge = serve(subject.served, client, authorization)
+    challenge = serve(ca.served, client, authorization)
     answer = await client.post(challenge["url"], {})
     assert answer.status == 200
-    assert answer.json["status"] in {subject.habits.status_while_validated, "valid"}
+    assert answer.json["status"] in {ca.habits.status_while_validated, "valid"}
     assert f'<{order.json["authorizations"][0]}>;rel="up"' in answer.header("link")
     assert (await poll(client, order.location, "pending"))["status"] == "ready"
 
 
 async def test_valid_authorization_shows_what_proved_it(
-    subject: Subject, client: RawClient, names: Iterator[str]
+    ca: Subject, client: RawClient, names: Iterator[str]
 ) -> None:
     """Once it is valid, only the challenge that was used is left, and it is valid (§7.1.4)."""
-    order = await ready_order(subject.served, client, PROFILE, next(names))
+    order = await ready_order(ca.served, client, PROFILE, next(names))
     authorization = await authorization_of(client, order.json)
     assert authorization["status"] == "valid"
     assert [each["type"] for each in authorization["challenges"]] == ["http-01"]
@@ -346,11 +319,11 @@ async def test_valid_authorization_shows_what_proved_it(
 
 
 async def test_valid_authorization_serves_again(
-    subject: Subject, client: RawClient, names: Iterator[str]
+    ca: Subject, client: RawClient, names: Iterator[str]
 ) -> None:
     """Another order with that name finds it valid; only the new name is left to prove (§7.1.3)."""
     old, new = next(names), next(names)
-    await ready_order(subject.served, client, PROFILE, old)
+    await ready_order(ca.served, client, PROFILE, old)
     order = await client.new_order(old, new, profile=PROFILE)
     authorizations = await authorizations_of(client, order.json)
     assert authorizations[old]["status"] == "valid"
@@ -358,7 +331,7 @@ async def test_valid_authorization_serves_again(
     assert order.json["status"] == "pending"
 
 
-async def test_failed_validation(subject: Subject, client: RawClient, names: Iterator[str]) -> None:
+async def test_failed_validation(ca: Subject, client: RawClient, names: Iterator[str]) -> None:
     """Authorization and order are invalid for good, for the challenge's error (§7.1.6)."""
     good, bad = next(names), next(names)
     order = await client.new_order(good, bad, profile=PROFILE)
@@ -366,7 +339,7 @@ async def test_failed_validation(subject: Subject, client: RawClient, names: Ite
     await client.post(http_01(authorizations[bad])["url"], {})
     final = await poll(client, order.location, "pending")
     assert final["status"] == "invalid"
-    assert ("error" in final) is subject.habits.order_has_error_of_authorization
+    assert ("error" in final) is ca.habits.order_has_error_of_authorization
     after = await authorizations_of(client, final)
     assert after[bad]["status"] == "invalid"
     (challenge,) = after[bad]["challenges"]
@@ -376,37 +349,37 @@ async def test_failed_validation(subject: Subject, client: RawClient, names: Ite
 
 
 async def test_wrong_key_authorization(
-    subject: Subject, client: RawClient, names: Iterator[str]
+    ca: Subject, client: RawClient, names: Iterator[str]
 ) -> None:
     """The body must be token.thumbprint of this account's key (§8.1, §8.3)."""
     order = await client.new_order(next(names), profile=PROFILE)
     authorization = await authorization_of(client, order.json)
     challenge = http_01(authorization)
-    subject.served[challenge["token"]] = f"{challenge['token']}.{'A' * 43}"
+    ca.served[challenge["token"]] = f"{challenge['token']}.{'A' * 43}"
     await client.post(challenge["url"], {})
     assert (await poll(client, order.location, "pending"))["status"] == "invalid"
 
 
 async def test_key_authorization_comes_with_200(
-    subject: Subject, client: RawClient, names: Iterator[str]
+    ca: Subject, client: RawClient, names: Iterator[str]
 ) -> None:
     """The right body with any other status proves nothing (§8.3; Boulder and Pebble: exactly)."""
     order = await client.new_order(next(names), profile=PROFILE)
     authorization = await authorization_of(client, order.json)
-    challenge = serve(subject.served, client, authorization)
-    subject.statuses[challenge["token"]] = 203
+    challenge = serve(ca.served, client, authorization)
+    ca.statuses[challenge["token"]] = 203
     await client.post(challenge["url"], {})
     assert (await poll(client, order.location, "pending"))["status"] == "invalid"
 
 
 async def test_white_space_after_the_key_authorization(
-    subject: Subject, client: RawClient, names: Iterator[str]
+    ca: Subject, client: RawClient, names: Iterator[str]
 ) -> None:
     """A line's end is forgiven (§8.3)."""
     order = await client.new_order(next(names), profile=PROFILE)
     authorization = await authorization_of(client, order.json)
-    challenge = serve(subject.served, client, authorization)
-    subject.served[challenge["token"]] += "\r\n"
+    challenge = serve(ca.served, client, authorization)
+    ca.served[challenge["token"]] += "\r\n"
     await client.post(challenge["url"], {})
     assert (await poll(client, order.location, "pending"))["status"] == "ready"
 
@@ -415,28 +388,28 @@ async def test_white_space_after_the_key_authorization(
 
 
 async def test_from_order_to_certificate(
-    subject: Subject, client: RawClient, names: Iterator[str]
+    ca: Subject, client: RawClient, names: Iterator[str]
 ) -> None:
     """The leaf has exactly the names and the CSR's key, its chain leads to the root (§7.4.2)."""
     wanted = (next(names), next(names), next(names))
     key = certificate_key()
-    order = await ready_order(subject.served, client, PROFILE, *wanted)
+    order = await ready_order(ca.served, client, PROFILE, *wanted)
     finalized = await client.post(order.json["finalize"], csr(key, *wanted))
     assert finalized.status == 200
     final = await finish(client, order, finalized)
     answer = await client.post(final["certificate"])
     assert answer.header("content-type").startswith("application/pem-certificate-chain")
-    _check_chain(subject, answer.response.body, wanted, key)
-    if subject.simulated:
-        assert subject.simulated.certificates[-1].names == set(wanted)
+    _check_chain(ca, answer.response.body, wanted, key)
+    if ca.simulated:
+        assert ca.simulated.certificates[-1].names == set(wanted)
 
 
 async def test_processing_order_says_when_to_ask_again(
-    subject: Subject, client: RawClient, names: Iterator[str]
+    ca: Subject, client: RawClient, names: Iterator[str]
 ) -> None:
     """Retry-After, as seconds or as a date, where the CA is configured so (§7.4)."""
     name = next(names)
-    order = await ready_order(subject.served, client, PROFILE, name)
+    order = await ready_order(ca.served, client, PROFILE, name)
     finalized = await client.post(order.json["finalize"], csr(certificate_key(), name))
     assert finalized.json["status"] == "processing"
     assert 0 < wait_seconds(finalized) <= RETRY_AFTER_SECONDS
@@ -452,10 +425,10 @@ async def test_finalize_too_early(client: RawClient, names: Iterator[str]) -> No
     assert (await client.post(order.location)).json["status"] == "pending"
 
 
-async def test_finalize_twice(subject: Subject, client: RawClient, names: Iterator[str]) -> None:
+async def test_finalize_twice(ca: Subject, client: RawClient, names: Iterator[str]) -> None:
     """After a lost reply: orderNotReady, and the order tells how far it is (§7.4)."""
     name = next(names)
-    order = await ready_order(subject.served, client, PROFILE, name)
+    order = await ready_order(ca.served, client, PROFILE, name)
     request = csr(certificate_key(), name)
     finalized = await client.post(order.json["finalize"], request)
     await finish(client, order, finalized)
@@ -464,12 +437,10 @@ async def test_finalize_twice(subject: Subject, client: RawClient, names: Iterat
     assert (await client.post(order.location)).json["status"] == "valid"
 
 
-async def test_csr_with_other_names(
-    subject: Subject, client: RawClient, names: Iterator[str]
-) -> None:
+async def test_csr_with_other_names(ca: Subject, client: RawClient, names: Iterator[str]) -> None:
     """Refused (both: unauthorized, where §7.4 has badCSR); the order stays ready (§7.4)."""
     name, other = next(names), next(names)
-    order = await ready_order(subject.served, client, PROFILE, name)
+    order = await ready_order(ca.served, client, PROFILE, name)
     for wrong in ((name, other), (other,)):
         answer = await client.post(order.json["finalize"], csr(certificate_key(), *wrong))
         assert (answer.status, answer.problem) == (403, "unauthorized")
@@ -477,11 +448,11 @@ async def test_csr_with_other_names(
 
 
 async def test_csr_with_the_account_key(
-    subject: Subject, client: RawClient, names: Iterator[str]
+    ca: Subject, client: RawClient, names: Iterator[str]
 ) -> None:
     """Refused as badCSR (§11.1); the order stays ready, and a good CSR finishes it (§7.4)."""
     name = next(names)
-    order = await ready_order(subject.served, client, PROFILE, name)
+    order = await ready_order(ca.served, client, PROFILE, name)
     answer = await client.post(order.json["finalize"], csr(client.key, name))
     assert (answer.status, answer.problem) == (400, "badCSR")
     assert (await client.post(order.location)).json["status"] == "ready"
@@ -489,23 +460,21 @@ async def test_csr_with_the_account_key(
     assert (await finish(client, order, finalized))["status"] == "valid"
 
 
-async def test_csr_that_nobody_signed(
-    subject: Subject, client: RawClient, names: Iterator[str]
-) -> None:
+async def test_csr_that_nobody_signed(ca: Subject, client: RawClient, names: Iterator[str]) -> None:
     """Its signature proves that the key is the client's: badCSR, and the order stays ready."""
     name = next(names)
-    order = await ready_order(subject.served, client, PROFILE, name)
+    order = await ready_order(ca.served, client, PROFILE, name)
     request = forged_csr(certificate_key(), name)
     answer = await client.post(order.json["finalize"], request)
     assert (answer.status, answer.problem) == (400, "badCSR")
     assert (await client.post(order.location)).json["status"] == "ready"
 
 
-async def test_csr_that_is_none(subject: Subject, client: RawClient, names: Iterator[str]) -> None:
+async def test_csr_that_is_none(ca: Subject, client: RawClient, names: Iterator[str]) -> None:
     """Refused, and the order stays ready (§7.4)."""
-    order = await ready_order(subject.served, client, PROFILE, next(names))
+    order = await ready_order(ca.served, client, PROFILE, next(names))
     answer = await client.post(order.json["finalize"], {"csr": "bm8gQ1NS"})
-    assert (answer.status, answer.problem) == (400, subject.habits.unreadable_csr)
+    assert (answer.status, answer.problem) == (400, ca.habits.unreadable_csr)
     assert (await client.post(order.location)).json["status"] == "ready"
 
 
@@ -514,7 +483,7 @@ def _names_in(subproblems: list[dict[str, Any]]) -> set[str]:
 
 
 def _check_chain(
-    subject: Subject, pem: bytes, names: tuple[str, ...], key: ec.EllipticCurvePrivateKey
+    ca: Subject, pem: bytes, names: tuple[str, ...], key: ec.EllipticCurvePrivateKey
 ) -> None:
     """Leaf first, each issued by the next, the last one by the root, which is not sent."""
     chain = x509.load_pem_x509_certificates(pem)
@@ -525,7 +494,7 @@ def _check_chain(
     now = datetime.now(UTC)
     assert leaf.not_valid_before_utc <= now < leaf.not_valid_after_utc
     assert len(chain) > 1
-    for issued, issuer in itertools.pairwise([*chain, subject.root]):
+    for issued, issuer in itertools.pairwise([*chain, ca.root]):
         issued.verify_directly_issued_by(issuer)
     authority = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
     subject_id = chain[1].extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value

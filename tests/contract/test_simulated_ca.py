@@ -7,77 +7,22 @@ from __future__ import annotations
 
 import ast
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections import Counter
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from random import Random
 from time import process_time
-from typing import Any
 
 import pytest
 
 from acmeistio.errors import Transient
+from tests.contract.ca_scene import DAY_SECONDS, NAME, PROFILE, Scene, now
 from tests.contract.raw_acme import RawClient, certificate_key, csr
 from tests.contract.raw_flow import authorization_of, http_01, poll, ready_order, serve
 from tests.simulated import ca as package
-from tests.simulated.ca import CaOptions, Resource, Rule, SimulatedCa
+from tests.simulated.ca import CaOptions, Resource, Rule, Weather
 
 pytestmark = pytest.mark.looptime
-
-START = datetime(2030, 1, 1, tzinfo=UTC)
-NAME = "www.example.com"
-PROFILE = "classic"
-DAY_SECONDS = 86_400
-
-
-def _now() -> datetime:
-    return START + timedelta(seconds=asyncio.get_running_loop().time())
-
-
-@dataclass
-class Scene:
-    """A CA and what the names serve: the token's answer, but none of `unreachable`."""
-
-    options: CaOptions = field(default_factory=CaOptions)
-    seed: int = 7
-    served: dict[str, str] = field(default_factory=dict)
-    fetched: list[str] = field(default_factory=list)
-    unreachable: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        """Start the CA."""
-        self.ca = SimulatedCa(
-            now=_now,
-            sleep=asyncio.sleep,
-            random=Random(self.seed),
-            fetch=self._fetch,
-            options=self.options,
-        )
-
-    async def _fetch(self, host: str, path: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
-        self.fetched.append(host)
-        assert headers["host"] == host
-        if host in self.unreachable:
-            raise OSError("no route to host")
-        answer = self.served.get(path.rpartition("/")[2])
-        return (404, b"") if answer is None else (200, answer.encode())
-
-    async def client(self) -> RawClient:
-        """A client with an account."""
-        client = await RawClient.at(self.ca, self.ca.directory_url)
-        await client.new_account()
-        return client
-
-    async def certified(self, client: RawClient, *names: str, profile: str = PROFILE) -> Any:
-        """The answer to finalize, when all names are proved."""
-        order = await ready_order(self.served, client, profile, *names)
-        return await client.post(order.json["finalize"], csr(certificate_key(), *names))
-
-    def broken(self) -> list[Rule]:
-        """The rules that the client broke."""
-        return [violation.rule for violation in self.ca.violations]
-
 
 # ── faults on demand ──────────────────────────────────────────────────────────────────────────────
 
@@ -128,6 +73,57 @@ async def test_busy_on_demand() -> None:
     scene.ca.refuse(status=503, retry_after_seconds=5)
     answer = await client.post(client.account_url)
     assert (answer.status, answer.header("retry-after"), answer.nonce) == (503, "5", "")
+
+
+async def test_slow_on_demand() -> None:
+    """Each request and each reply takes so much longer, as long as is told."""
+    scene = Scene()
+    client = await scene.client()
+    scene.ca.slow(20)
+    started = now()
+    await client.post(client.account_url)
+    assert now() - started == timedelta(seconds=40)
+    scene.ca.slow(0)
+    await client.post(client.account_url)
+    assert now() - started == timedelta(seconds=40)
+
+
+async def test_weather() -> None:
+    """Each goes wrong as often as told, while the weather lasts."""
+    scene = Scene()
+    client = await scene.client()
+    storm = Weather(errors_percent=10, bad_nonces_percent=20, lost_replies_percent=30)
+    until = now() + timedelta(hours=1)
+    scene.ca.weather = lambda instant: storm if instant < until else Weather()
+    for _ in range(1000):
+        await _outcome(client)
+    seen = scene.ca.requests_for(Resource.ACCOUNT)
+    assert sum(each.reply_lost for each in seen) / len(seen) == pytest.approx(0.3, abs=0.05)
+    problems = Counter(each.problem for each in seen)
+    assert problems["serverInternal"] / len(seen) == pytest.approx(0.1, abs=0.04)
+    assert problems["badNonce"] / len(seen) == pytest.approx(0.9 * 0.2, abs=0.05)
+    await asyncio.sleep(3600)
+    assert [await _outcome(client) for _ in range(100)] == [""] * 100
+    assert set(scene.broken()) == {Rule.RETRY_AFTER}, "this client does not wait after a 500"
+
+
+async def _outcome(client: RawClient) -> str:
+    try:
+        return (await client.post(client.account_url)).problem
+    except Transient:
+        return "lost"
+
+
+async def test_date() -> None:
+    """Every answer tells the CA's time, refused ones and those of a load balancer too."""
+    scene = Scene()
+    client = await scene.client()
+    await asyncio.sleep(1000)
+    answers = [await client.get(scene.ca.directory_url), await client.get("https://ca.simulated/x")]
+    scene.ca.refuse(status=503)
+    answers.append(await client.post(client.account_url))
+    dates = [parsedate_to_datetime(answer.header("date")) for answer in answers]
+    assert dates == [now()] * 3
 
 
 async def test_restart_forgets_all_but_the_history() -> None:
@@ -182,6 +178,65 @@ async def test_issuance_fails_as_told() -> None:
     order = (await scene.certified(client, NAME)).json
     assert (order["status"], order["error"]["type"][-4:]) == ("invalid", ":caa")
     assert scene.ca.certificates == []
+
+
+# ── accounts and certificates that change ─────────────────────────────────────────────────────────
+
+
+async def test_changed_terms_of_service() -> None:
+    """No orders until a human has agreed; links to the terms and to where that is done (§7.3.3)."""
+    scene = Scene()
+    client = await scene.client()
+    scene.ca.change_terms()
+    answer = await client.new_order(NAME)
+    assert (answer.status, answer.problem) == (403, "userActionRequired")
+    terms = (await client.get(scene.ca.directory_url)).json["meta"]["termsOfService"]
+    assert f'<{terms}>;rel="terms-of-service"' in answer.header("link")
+    assert answer.json["instance"].startswith("https://")
+    assert (await client.post(client.account_url)).status == 200
+    scene.ca.agree()
+    assert (await client.new_order(NAME)).status == 201
+
+
+async def test_external_account_is_noted() -> None:
+    """And no account is opened without one."""
+    scene = Scene(CaOptions(external_accounts={"customer": b"key"}))
+    client = await scene.client()
+    assert scene.ca.accounts == []
+    binding = client.binding("customer", b"key")
+    assert (await client.new_account(externalAccountBinding=binding)).status == 201
+    assert [account.external_account for account in scene.ca.accounts] == ["customer"]
+
+
+async def test_revoked_by_whoever_controls_the_names() -> None:
+    """All of them, now: such an account may revoke another's certificate (§7.6)."""
+    scene = Scene()
+    client, other = await scene.client(), await scene.client()
+    revoked = await scene.certificate(client, NAME, "b.example.com")
+    await ready_order(scene.served, other, PROFILE, NAME)
+    assert (await other.revoke(revoked.leaf)).problem == "unauthorized"
+    await ready_order(scene.served, other, PROFILE, "b.example.com")
+    assert (await other.revoke(revoked.leaf, reason=5)).status == 200
+    assert (revoked.revoked, revoked.revocation_reason) == (now(), 5)
+
+
+async def test_reasons_that_users_may_not_give() -> None:
+    """Let's Encrypt takes 0, 1, 4 and 5 (Boulder revocation/reasons.go)."""
+    scene = Scene()
+    client = await scene.client()
+    leaf = (await scene.certificate(client, NAME)).leaf
+    refused = [(await client.revoke(leaf, reason=code)).problem for code in (2, 3, 6, 7, 8, 9, 10)]
+    assert refused == ["badRevocationReason"] * 7
+
+
+async def test_certificate_that_is_none() -> None:
+    """What cannot be read is malformed; what this CA did not issue is not found."""
+    scene, foreign = Scene(seed=1), Scene(seed=2)
+    client = await scene.client()
+    strange = await foreign.certificate(await foreign.client(), NAME)
+    assert (await client.revoke(strange.leaf)).status == 404
+    answer = await client.post(client.directory["revokeCert"], {"certificate": "AAAA"})
+    assert (answer.status, answer.problem) == (400, "malformed")
 
 
 # ── rules that clients break ──────────────────────────────────────────────────────────────────────
@@ -276,9 +331,9 @@ async def test_everything_takes_its_time() -> None:
     client = await scene.client()
     order = await client.new_order(NAME)
     authorization = await authorization_of(client, order.json)
-    started = _now()
+    started = now()
     await client.post(serve(scene.served, client, authorization)["url"], {})
-    assert _now() - started == timedelta(seconds=1)
+    assert now() - started == timedelta(seconds=1)
     await asyncio.sleep(30)
     assert (scene.ca.validations[0].at - started).total_seconds() == pytest.approx(20.5)
     await client.post(order.json["finalize"], csr(certificate_key(), NAME))
@@ -349,7 +404,6 @@ async def test_instant_issuance_is_valid_at_once() -> None:
         ("no-dots",),
         ("under_score.example.com",),
         ("dot.at.end.",),
-        ("10.1.2.3",),
         (f"{'a' * 64}.example.com",),
         ("-hyphen.example.com",),
         ("*.example.com", "www.example.com"),
@@ -361,6 +415,39 @@ async def test_names_that_no_public_ca_takes(names: tuple[str, ...]) -> None:
     scene = Scene()
     answer = await (await scene.client()).new_order(*names)
     assert (answer.status, answer.problem) == (400, "malformed")
+
+
+async def test_blocked_names_have_a_subproblem_each() -> None:
+    """One order, two blocked names: the good one may be ordered without them (§6.7.1)."""
+    scene = Scene()
+    scene.ca.blocked_names.add("blocked.example")
+    answer = await (await scene.client()).new_order("a.blocked.example", NAME, "b.blocked.example")
+    assert (answer.status, answer.problem) == (400, "rejectedIdentifier")
+    about = {each["identifier"]["value"] for each in answer.json["subproblems"]}
+    assert about == {"a.blocked.example", "b.blocked.example"}
+
+
+async def test_addresses_are_for_profiles_that_take_them() -> None:
+    """Let's Encrypt's shortlived only, and only as RFC 5952 spells them (RFC 8738)."""
+    scene = Scene()
+    client = await scene.client()
+    answer = await client.new_order("192.0.2.7", profile="tlsserver")
+    assert (answer.status, answer.problem) == (400, "rejectedIdentifier")
+    assert (await client.new_order("192.0.2.7", profile="shortlived")).status == 201
+    for kind, value in (("ip", "2001:DB8:0:0::1"), ("ip", "www.example.com"), ("dns", "192.0.2.7")):
+        payload = {"identifiers": [{"type": kind, "value": value}], "profile": "shortlived"}
+        answer = await client.post(client.directory["newOrder"], payload)
+        assert (answer.status, answer.problem) == (400, "malformed")
+
+
+async def test_address_is_asked_by_its_own_name() -> None:
+    """The header Host is the address, in brackets where it is an IPv6 one (RFC 8738 §4)."""
+    scene = Scene()
+    client = await scene.client()
+    for address in ("192.0.2.7", "2001:db8::1"):
+        found = await scene.certificate(client, address, profile="shortlived")
+        assert found.names == {address}
+    assert scene.hosts == ["192.0.2.7"] * 3 + ["[2001:db8::1]"] * 3
 
 
 async def test_nothing_comes_in_an_order_to_rely_on() -> None:
@@ -410,6 +497,7 @@ async def test_speed() -> None:
     assert (process_time() - started) / count < 0.05
 
 
+@pytest.mark.looptime(False)
 def test_independence() -> None:
     """The judge imports no more of the judged than the port and its exception."""
     allowed = {"acmeistio.ports", "acmeistio.errors"}

@@ -7,12 +7,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from acmeistio.issuer import Issuer
 from acmeistio.model import (
     DEFAULT_KEY_TYPE,
     CertificateSpec,
     Declaration,
     Installation,
-    Issuer,
     KeyType,
     Leaf,
     Marks,
@@ -21,8 +21,9 @@ from acmeistio.model import (
     Target,
 )
 from acmeistio.names import DnsName
-from acmeistio.planning.decide import Situation, armed_by
+from acmeistio.planning.failing import armed_by
 from acmeistio.planning.ledger import Failure, Ledger
+from acmeistio.planning.situation import Situation
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -142,13 +143,18 @@ def situation(wanted: CertificateSpec, held: object, **changes: Any) -> Situatio
     """All that a decision depends on; nothing remembered and nothing gone wrong so far."""
     base = Situation(
         spec=wanted,
-        issuer=INSTALLATION.issuers[wanted.issuer],
+        issuers=INSTALLATION.issuers,
         held=None,
         remembers=False,
         ledger=Ledger(),
         now=NOW,
     )
     return replace(base, held=held, **changes)
+
+
+def digest_of(wanted: CertificateSpec, marks: Marks | None, name: DnsName | None = None) -> str:
+    """What arms a failure of today's declaration."""
+    return armed_by(wanted, INSTALLATION.issuers[wanted.issuer], marks, name)
 
 
 def failed_name(
@@ -161,7 +167,7 @@ def failed_name(
     ledger: Ledger | None = None,
 ) -> Ledger:
     """A ledger in which `name` failed as it is declared now."""
-    failure = Failure(count, retry_at, (armed_by(wanted, marks, name),), "NXDOMAIN")
+    failure = Failure(count, retry_at, (digest_of(wanted, marks, name),), "NXDOMAIN")
     return (ledger or Ledger()).name_failed(wanted.issuer, name, failure)
 
 
@@ -173,5 +179,5 @@ def failed_target(
     costly: bool = True,
 ) -> Ledger:
     """A ledger in which the order of `wanted` as a whole failed."""
-    failure = Failure(1, retry_at, (armed_by(wanted, marks),), "no, thank you", costly=costly)
-    return Ledger().target_failed(wanted.target, failure)
+    failure = Failure(1, retry_at, (digest_of(wanted, marks),), "no, thank you", costly=costly)
+    return Ledger().target_failed(wanted.target, wanted.issuer, failure)

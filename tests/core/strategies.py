@@ -20,8 +20,9 @@ from acmeistio.model import (
     Target,
     Unusable,
 )
-from acmeistio.planning.decide import armed_by
+from acmeistio.planning.failing import armed_by
 from acmeistio.planning.ledger import Failure, Ledger, OpenOrder, Pause
+from acmeistio.planning.limits import BudgetKey, Kind
 from acmeistio.planning.plan import World, plan
 from tests.core.builders import CA, DAY, MINUTE, NAMESPACE, NOW, OTHER_CA, names
 
@@ -164,17 +165,18 @@ def _with_failures(
     failures: list[Failure | None],
 ) -> Ledger:
     """The ledger with failures of a spec's names, the fourth being of the target as a whole."""
-    marks = held.marks if held else None
+    marks, issuer = held.marks if held else None, SMALL.issuers[spec.issuer]
     for index, failure in enumerate(failures):
         if failure is None:
             continue
         if index < len(spec.names):
             name = spec.names[index]
-            digest = failure.armed_by or (armed_by(spec, marks, name),)
+            digest = failure.armed_by or (armed_by(spec, issuer, marks, name),)
             ledger = ledger.name_failed(spec.issuer, name, replace(failure, armed_by=digest))
         elif index == SMALL.issuers["ca"].max_names:
-            digest = failure.armed_by or (armed_by(spec, marks),)
-            ledger = ledger.target_failed(spec.target, replace(failure, armed_by=digest))
+            digest = failure.armed_by or (armed_by(spec, issuer, marks),)
+            armed = replace(failure, armed_by=digest)
+            ledger = ledger.target_failed(spec.target, spec.issuer, armed)
             order = OpenOrder("https://ca.example/1", CA.directory_url, spec.names, NOW)
             ledger = ledger.order_opened(spec.target, order)
     return ledger
@@ -187,11 +189,15 @@ FAILURES = st.builds(Failure, st.integers(1, 9), AWARE, DIGESTS, TEXTS, st.boole
 ORDERS = st.builds(OpenOrder, TEXTS, TEXTS, st.sampled_from([(), NAMES[:1], NAMES]), AWARE)
 KEYS = st.sampled_from([(issuer, name) for issuer in ("ca", "é") for name in NAMES[:3]])
 ANY_TARGETS = st.sampled_from([*TARGETS, Target("a", "z.y"), Target("a-b", "x")])
+BUDGET_KEYS = st.builds(BudgetKey, TEXTS, st.sampled_from(Kind), TEXTS)
+WHOLE_SECONDS = st.integers(-(10**8), 10**8).map(lambda seconds: NOW + timedelta(seconds=seconds))
 LEDGERS = st.builds(
     Ledger,
     names=st.dictionaries(KEYS, FAILURES, max_size=3),
-    targets=st.dictionaries(ANY_TARGETS, FAILURES, max_size=3),
+    targets=st.dictionaries(st.tuples(ANY_TARGETS, TEXTS), FAILURES, max_size=3),
     orders=st.dictionaries(ANY_TARGETS, ORDERS, max_size=3),
     pauses=st.dictionaries(TEXTS, st.builds(Pause, AWARE, TEXTS), max_size=3),
+    budgets=st.dictionaries(BUDGET_KEYS, WHOLE_SECONDS, max_size=3),
+    as_of=st.none() | AWARE,
 )
 LIFETIMES = st.integers(1, 400 * 24 * 3600).map(lambda seconds: timedelta(seconds=seconds))

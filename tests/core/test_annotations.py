@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from acmeistio.model import KeyType
 from acmeistio.reasons import Reason
-from acmeistio.sources.annotations import KNOWN, Wish, is_secret_name, parse_names, read_wish
+from acmeistio.sources.annotations import (
+    KNOWN,
+    Wish,
+    is_secret_name,
+    parse_hosts,
+    parse_names,
+    read_wish,
+)
 from tests.core.builders import INSTALLATION, REF, names
 
 HONOURING = replace(INSTALLATION, honours_tls_acme=True)
@@ -126,14 +133,14 @@ def test_a_wrong_value_is_one_defect(annotation: str, value: str, code: str) -> 
 def test_all_wrong_values_are_told_at_once() -> None:
     """A user with several mistakes sees them all, not one after another (issue 3 §2)."""
     wish, codes = read(
-        tls="on", key_type="dsa", profile="?", secret_name="_", issuer="x", domains="1.1.1.1"
+        tls="on", key_type="dsa", profile="?", secret_name="_", issuer="x", domains="127.0.0.1"
     )
     assert wish is None
     assert sorted(codes) == [
-        "IPAddressUnsupported",
         "InvalidAnnotation",
         "InvalidAnnotation",
         "InvalidAnnotation",
+        "InvalidName",
         "InvalidSecretName",
         "UnknownIssuer",
     ]
@@ -148,15 +155,15 @@ def test_empty_domains(text: str) -> None:
 
 def test_good_names_go_on_without_the_bad() -> None:
     """A name that can't be is a Defect, and everything else goes on (issue 3 §2)."""
-    wish, codes = read(domains="www.example.com, 10.0.0.1, localhost, *.example.com, b_d.example")
+    wish, codes = read(domains="www.example.com, 127.0.0.1, localhost, *.example.com, b_d.example")
     assert wish
     assert wish.domains == names("www.example.com", "*.example.com")
-    assert codes == ["IPAddressUnsupported", "InvalidName", "InvalidName"]
+    assert codes == ["InvalidName", "InvalidName", "InvalidName"]
 
 
 def test_only_bad_names() -> None:
     """If no name is left the Defects of the names say why; no second one about it."""
-    assert read(domains="10.0.0.1") == (None, ["IPAddressUnsupported"])
+    assert read(domains="0.0.0.0") == (None, ["InvalidName"])
 
 
 @pytest.mark.parametrize(
@@ -247,9 +254,24 @@ def test_secret_names(text: str, good: bool) -> None:
 
 def test_one_defect_per_wrong_text() -> None:
     """A wrong name that is written twice is told once."""
-    found, defects = parse_names(REF, ["1.1.1.1", "1.1.1.1", ""])
+    found, defects = parse_names(REF, ["127.0.0.1", "127.0.0.1", ""])
     assert found == ()
-    assert [made.code for made in defects] == ["IPAddressUnsupported", "InvalidName"]
+    assert [made.code for made in defects] == ["InvalidName", "InvalidName"]
+
+
+def test_addresses_are_domains_and_no_hosts() -> None:
+    """acmeistio.io/domains may have an IP address; a host of an object is a DNS name."""
+    texts = ["203.0.113.7", "A.example", "[2001:DB8::1]", "[203.0.113.7]"]
+    assert parse_names(REF, texts) == (names("203.0.113.7", "a.example", "2001:db8::1"), ())
+    found, defects = parse_hosts(REF, texts)
+    assert found == names("a.example")
+    assert [made.code for made in defects] == ["IPAddressUnsupported"] * 2
+    assert "203.0.113.7 is an IP address" in defects[0].sentence
+    assert "acmeistio.io/domains" in defects[0].remedy
+    wish, codes = read(domains=", ".join(texts))
+    assert wish
+    assert wish.domains == names("203.0.113.7", "a.example", "2001:db8::1")
+    assert codes == []
 
 
 @given(

@@ -20,18 +20,18 @@ from acmeistio.model import (
     StoreKnown,
     StorePlaceholder,
     Unusable,
+    Validate,
 )
 from acmeistio.names import DnsName
 from acmeistio.planning.decide import (
     HOLD_BACK_FAILURES,
-    Situation,
     Verdict,
-    armed_by,
     decide,
-    name_failures,
 )
+from acmeistio.planning.failing import name_failures
 from acmeistio.planning.ledger import Failure, Ledger, Pause
 from acmeistio.planning.renewal import endangered_at, renew_at
+from acmeistio.planning.situation import Situation
 from tests.core.builders import (
     DAY,
     MINUTE,
@@ -42,6 +42,7 @@ from tests.core.builders import (
     A,
     B,
     C,
+    digest_of,
     failed_name,
     failed_target,
     placeholder_of,
@@ -260,14 +261,16 @@ def test_a_failing_name_is_left_out() -> None:
 
 
 def test_a_failing_name_costs_one_order_not_one_per_pass() -> None:
-    """With the others served, nothing is ordered before its retry is due (issue 3, must show)."""
+    """With the others served nothing is ordered before its retry, which is for it alone."""
     spec, retry_at = spec_of(A, B), NOW + 10 * MINUTE
     ledger = failed_name(spec, B, retry_at=retry_at)
     verdict = decide(situation(spec, stored(A), ledger=ledger))
     assert verdict.decision == Keep(retry_at)
     assert codes(verdict) == ["ValidationFailed"]
     later = situation(spec, stored(A), ledger=ledger, now=retry_at)
-    assert decide(later).decision == Issue((A, B), IssueReason.NAMES_ADDED)
+    assert decide(later).decision == Validate(B)
+    proved = replace(later, ledger=ledger.name_proved("ca", B))
+    assert decide(proved).decision == Issue((A, B), IssueReason.NAMES_ADDED)
 
 
 def test_every_declaring_object_is_told() -> None:
@@ -302,9 +305,10 @@ def test_all_names_fail() -> None:
 def test_a_changed_declaration_is_tried_at_once(changed: CertificateSpec) -> None:
     """A name joins again when its declaration changes, without waiting (issue 3 §2)."""
     spec = spec_of(A, B)
-    failure = Failure(4, NOW + DAY, (armed_by(spec, MANAGED, B),), "NXDOMAIN")
+    failure = Failure(4, NOW + DAY, (digest_of(spec, MANAGED, B),), "NXDOMAIN")
     ledger = Ledger().name_failed(changed.issuer, B, failure)
-    assert list(name_failures(spec, MANAGED, ledger)) == ([B] if changed.issuer == "ca" else [])
+    asked = situation(spec, Unusable("gone", MANAGED), ledger=ledger)
+    assert list(name_failures(asked)) == ([B] if changed.issuer == "ca" else [])
     verdict = decide(situation(changed, placeholder_of(A, B), ledger=ledger))
     assert verdict.decision == Issue((A, B), IssueReason.NOT_ISSUED_YET)
     assert codes(verdict) == []
@@ -330,7 +334,7 @@ def test_a_request_arms_again() -> None:
 def test_another_ca_knows_nothing_of_it() -> None:
     """Another CA may well be able to validate what one can't (ledger.py, NameKey)."""
     spec = spec_of(A, B, issuer="other")
-    ledger = Ledger().name_failed("ca", B, Failure(1, NOW + DAY, (armed_by(spec, None, B),), "no"))
+    ledger = Ledger().name_failed("ca", B, Failure(1, NOW + DAY, (digest_of(spec, None, B),), "no"))
     decision = decide(situation(spec, placeholder_of(A, B), ledger=ledger)).decision
     assert decision == Issue((A, B), IssueReason.NOT_ISSUED_YET)
 
@@ -464,19 +468,19 @@ def test_what_arms() -> None:
         (spec, marks),
         (spec, stored(A).marks),
     ]
-    assert len({armed_by(s, m, A) for s, m in same}) == 1
-    assert len({armed_by(s, m) for s, m in same}) == 1
+    assert len({digest_of(s, m, A) for s, m in same}) == 1
+    assert len({digest_of(s, m) for s, m in same}) == 1
     different = {
-        armed_by(spec, marks),
-        armed_by(spec, marks, A),
-        armed_by(spec, marks, B),
-        armed_by(spec, Marks(renew_requested_at="now"), A),
-        armed_by(replace(spec, profile="x"), marks, A),
-        armed_by(replace(spec, issuer="other"), marks, A),
-        armed_by(replace(spec, key_type=KeyType.RSA_2048), marks, A),
+        digest_of(spec, marks),
+        digest_of(spec, marks, A),
+        digest_of(spec, marks, B),
+        digest_of(spec, Marks(renew_requested_at="now"), A),
+        digest_of(replace(spec, profile="x"), marks, A),
+        digest_of(replace(spec, issuer="other"), marks, A),
+        digest_of(replace(spec, key_type=KeyType.RSA_2048), marks, A),
     }
     assert len(different) == 7
-    assert armed_by(spec_of(A), None, A) == "4394045fad3b4fea"
+    assert digest_of(spec_of(A), None, A) == "9fc6b8b5ef5e3384"
 
 
 @pytest.mark.parametrize("now", [NOW, NOW + 59 * DAY + timedelta(microseconds=1)])

@@ -169,7 +169,7 @@ def declared(
     """One look at objects that declare names of one Secret."""
     sources = tuple(sorted({ref for refs in declared_by.values() for ref in refs}))
     spec = replace(spec_of(*declared_by), declared_by=declared_by)
-    plan = Plan({TARGET: spec}, {TARGET: Verdict(decision)}, ())
+    plan = Plan({TARGET: Verdict(decision, spec)}, ())
     return Look(plan, {TARGET: held}, {TARGET: sources}, ())
 
 

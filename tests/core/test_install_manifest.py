@@ -11,12 +11,16 @@ import pytest
 import yaml
 
 from acmeistio import __version__
+from acmeistio.issuer import BUILT_IN
 from acmeistio.model import GatewayWorkload, Probing, Routing
 from acmeistio.routes.permanent import permanent
-from acmeistio.settings import BUILT_IN_ISSUERS, Settings, load_settings
+from acmeistio.settings import Settings, load_settings
+from acmeistio.settings.issuer_words import IssuerEntry
 from acmeistio.stores.memory import LEDGER_NAME, PENDING_KEYS_NAME
 
-INSTALL = (Path(__file__).parents[2] / "deploy" / "install.yaml").read_text()
+DEPLOY = Path(__file__).parents[2] / "deploy"
+INSTALL = (DEPLOY / "install.yaml").read_text()
+EXAMPLE = yaml.safe_load((DEPLOY / "examples" / "issuers.yaml").read_text())
 OBJECTS = [document for document in yaml.safe_load_all(INSTALL) if document]
 UNROUTED = {"kind": "VirtualService", "metadata": {"name": "acmeistio-unrouted"}}
 PLURALS = {
@@ -113,7 +117,7 @@ def test_settings_role_and_policy_name_the_same_secrets(settings: Settings) -> N
 
 def test_its_own_objects_are_granted(settings: Settings) -> None:
     """The account of every built-in issuer, pending keys, ledger, and the mesh's configuration."""
-    accounts = {f"acmeistio-account-{issuer}" for issuer in BUILT_IN_ISSUERS}
+    accounts = {f"acmeistio-account-{issuer}" for issuer in BUILT_IN}
     own = {*accounts, PENDING_KEYS_NAME}
     assert granted("secrets", "get") == own
     assert granted("secrets", "update") == {settings.default_secret, *own}
@@ -122,6 +126,62 @@ def test_its_own_objects_are_granted(settings: Settings) -> None:
     mesh_config = settings.installation.mesh_config
     assert mesh_config
     assert granted("configmaps", "watch") == {mesh_config.name}
+
+
+@pytest.fixture
+def exemplary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
+    """What the program makes of the example of issuers, mounted as Kubernetes would."""
+    for name, text in EXAMPLE["data"].items():
+        (tmp_path / name).write_text(text)
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    return load_settings({"issuers": tmp_path / "issuers.yaml"})
+
+
+def test_the_example_of_issuers_is_good(exemplary: Settings) -> None:
+    """As it stands, in the cluster: a fallback, an external account, a private CA."""
+    issuers = exemplary.installation.issuers
+    assert set(issuers) == {*BUILT_IN, "zerossl", "step"}
+    assert issuers["letsencrypt"].fallback == "zerossl"
+    assert issuers["letsencrypt"].limits == BUILT_IN["letsencrypt"].limits
+    assert issuers["zerossl"].external_account
+    assert issuers["zerossl"].external_account.secret_name == "acmeistio-eab-zerossl"
+    assert str(issuers["step"].ca_bundle).endswith("/step-root.pem")
+    assert not issuers["step"].trusted
+
+
+def test_the_example_has_every_word() -> None:
+    """It is where the words are explained; and it has no other."""
+    text = EXAMPLE["data"]["issuers.yaml"]
+    words = set(re.findall(r"(\w+):(?= |$)", re.sub(r"#.*", "", text), re.MULTILINE))
+    schema = IssuerEntry.model_json_schema()
+    known = {word for part in (schema, *schema["$defs"].values()) for word in part["properties"]}
+    assert words == {"short", *known}
+
+
+def test_the_issuers_are_mounted_where_the_setting_says() -> None:
+    """Whoever takes the comment away has the file of the ConfigMap that the example makes."""
+    [commented] = re.findall(r"# ACMEISTIO_ISSUERS: (\S+)", INSTALL)
+    [mount] = container()["volumeMounts"]
+    [volume] = one("Deployment")["spec"]["template"]["spec"]["volumes"]
+    assert commented == f"{mount['mountPath']}/issuers.yaml"
+    assert volume["name"] == mount["name"]
+    metadata = EXAMPLE["metadata"]
+    assert volume["configMap"] == {"name": metadata["name"], "optional": True}
+    assert metadata["namespace"] == one("Deployment")["metadata"]["namespace"]
+
+
+def test_the_role_shows_what_the_example_needs(exemplary: Settings) -> None:
+    """Accounts beside those of the built-in issuers; the MAC key is read and never written."""
+    own = [i for name, i in exemplary.installation.issuers.items() if name not in BUILT_IN]
+    for issuer in own:
+        assert f"# - acmeistio-account-{issuer.name}\n" in INSTALL
+        if issuer.external_account:
+            secret = issuer.external_account.secret_name
+            assert f"#   resourceNames: [{secret}]\n  #   verbs: [get]\n" in INSTALL
+    variables = one("ValidatingAdmissionPolicy")["spec"]["variables"]
+    [may_write] = [v["expression"] for v in variables if v["name"] == "own"]
+    assert "acmeistio-eab" not in may_write
 
 
 def test_the_policy_is_about_this_service_account_only() -> None:

@@ -11,18 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acmeistio.planning.ledger import (
-    MAX_DIGESTS,
+from acmeistio.planning.ledger import MAX_DIGESTS, Failure, Ledger, OpenOrder, Pause
+from acmeistio.planning.ledger_text import (
     SCHEMA_VERSION,
-    Failure,
-    Ledger,
     NewerLedger,
-    OpenOrder,
-    Pause,
     UnreadableLedger,
     from_json,
     to_json,
 )
+from acmeistio.planning.limits import BudgetKey, Kind
 from tests.core.builders import CA, DAY, MINUTE, NOW, TARGET, A, B, C, failed_name, spec_of
 from tests.core.strategies import LEDGERS
 
@@ -30,9 +27,11 @@ FAILURE = Failure(2, NOW + MINUTE, ("digest",), "NXDOMAIN")
 ORDER = OpenOrder("https://ca.example/order/1", CA.directory_url, (A, B), NOW)
 FULL = Ledger(
     names={("ca", A): FAILURE},
-    targets={TARGET: replace(FAILURE, costly=False)},
+    targets={(TARGET, "ca"): replace(FAILURE, costly=False)},
     orders={TARGET: ORDER},
     pauses={"ca": Pause(NOW + DAY, "slow down")},
+    budgets={BudgetKey(CA.directory_url, Kind.DOMAIN, "example.com"): NOW + 3 * DAY},
+    as_of=NOW,
 )
 
 
@@ -46,8 +45,9 @@ def test_round_trip(ledger: Ledger) -> None:
     text = to_json(ledger)
     assert from_json(text) == ledger
     assert to_json(from_json(text)) == text
-    parts = (ledger.names, ledger.targets, ledger.orders, ledger.pauses)
-    assert to_json(Ledger(*(dict(reversed(part.items())) for part in parts))) == text
+    parts = (ledger.names, ledger.targets, ledger.orders, ledger.pauses, ledger.budgets)
+    turned = (dict(reversed(part.items())) for part in parts)
+    assert to_json(Ledger(*turned, as_of=ledger.as_of)) == text
 
 
 def test_an_empty_ledger() -> None:
@@ -128,7 +128,9 @@ ROWS = st.lists(
 )
 DOCUMENTS = st.fixed_dictionaries(
     {"schemaVersion": st.just(SCHEMA_VERSION) | VALUES},
-    optional=dict.fromkeys(("names", "targets", "orders", "pauses"), ROWS | VALUES),
+    optional=dict.fromkeys(
+        ("names", "targets", "orders", "pauses", "budgets", "asOf"), ROWS | VALUES
+    ),
 )
 
 
@@ -164,7 +166,7 @@ def test_nothing_is_changed_in_place() -> None:
     before = to_json(FULL)
     FULL.name_failed("ca", B, FAILURE)
     FULL.name_failed("ca", A, replace(FAILURE, armed_by=("other",)))
-    FULL.target_failed(TARGET, FAILURE)
+    FULL.target_failed(TARGET, "ca", FAILURE)
     FULL.order_opened(TARGET, replace(ORDER, url="x"))
     FULL.order_closed(TARGET)
     FULL.issued(TARGET, "ca", frozenset({A}))

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from acmeistio.issuer import BUILT_IN, Profile
 from acmeistio.model import (
     DEFAULT_KEY_TYPE,
     CertificateSpec,
@@ -23,7 +24,7 @@ from acmeistio.model import (
 from acmeistio.names import DnsName
 from acmeistio.planning.merge import Holder, merge
 from acmeistio.reasons import Defect
-from tests.core.builders import CA, INSTALLATION, NOW, TARGET, A, B, C, declaration
+from tests.core.builders import CA, INSTALLATION, NOW, OTHER_CA, TARGET, A, B, C, declaration
 from tests.core.strategies import SMALL, object_declarations
 
 OLD, NEW = NOW - timedelta(days=2), NOW - timedelta(days=1)
@@ -273,6 +274,103 @@ def test_exactly_100_names() -> None:
     spec, defects = merged(declaration("one", *many(100)), declaration("two", *many(50)))
     assert len(spec.names) == 100
     assert defects == []
+
+
+CLASSIC, SHORT = Profile(max_names=100), Profile(max_names=3, ip_addresses=True)
+PROFILED = replace(
+    INSTALLATION,
+    issuers={
+        "ca": replace(CA, profiles={"classic": CLASSIC, "short": SHORT, "shorter": SHORT}),
+        "other": OTHER_CA,
+        "private": replace(CA, name="private", profiles={"": SHORT}),
+    },
+)
+"""Issuers with profiles: some with IP addresses, none, and a CA that needs no profile for them."""
+
+
+@pytest.mark.parametrize(
+    ("profile", "default", "room"),
+    [
+        (None, None, 100),
+        ("classic", None, 100),
+        ("short", None, 3),
+        (None, "short", 3),
+        ("classic", "short", 100),
+        ("unheard-of", "short", 100),
+    ],
+)
+def test_room_is_the_profiles(profile: str | None, default: str | None, room: int) -> None:
+    """How many names fit depends on the profile that the merged spec has (issuer.py)."""
+    issuer = replace(PROFILED.issuers["ca"], profile=default)
+    installation = replace(PROFILED, issuers={"ca": issuer})
+    declared = declaration("one", *many(101), profile=profile)
+    spec, defects = merged(declared, installation=installation)
+    assert len(spec.names) == room
+    assert [made.code for made in defects] == ["TooManyNames"]
+    assert f"room for {room}" in defects[0].sentence
+
+
+IP = DnsName("203.0.113.7")
+
+
+@pytest.mark.parametrize(
+    ("issuer", "profile"), [(None, "short"), ("private", None), ("ca", "shorter")]
+)
+def test_addresses_where_the_profile_has_them(issuer: str | None, profile: str | None) -> None:
+    """An IP address is a name as any other (RFC 8738)."""
+    spec, defects = merged(
+        declaration("one", A, IP, "2001:db8::1", issuer=issuer, profile=profile),
+        installation=PROFILED,
+    )
+    assert set(spec.names) == {A, IP, "2001:db8::1"}
+    assert defects == []
+
+
+def test_addresses_where_the_profile_has_none() -> None:
+    """Each object that wants one is told which profiles have them, and the rest goes on."""
+    spec, defects = merged(
+        declaration("one", A, IP, profile="classic"), declaration("two", IP), installation=PROFILED
+    )
+    assert spec.names == (A,)
+    assert [(made.code, made.subject) for made in defects] == [
+        ("IPAddressUnsupported", ref("one")),
+        ("IPAddressUnsupported", ref("two")),
+    ]
+    assert defects[0].sentence == (
+        "203.0.113.7 is an IP address, for which issuer ca has no certificates with profile "
+        "classic; profiles that have IP addresses: short, shorter"
+    )
+    assert defects[0].remedy.startswith("Add acmeistio.io/profile: short;")
+
+
+@pytest.mark.parametrize(
+    ("issuer", "profile", "used"),
+    [
+        ("other", None, "the CA's default profile"),
+        ("other", "short", "profile short"),
+        ("private", "short", "profile short"),
+    ],
+)
+def test_addresses_of_a_ca_that_has_none(issuer: str, profile: str | None, used: str) -> None:
+    """Where no profile has them the remedy is another issuer."""
+    _, defects = merged(
+        declaration("one", A, IP, issuer=issuer, profile=profile), installation=PROFILED
+    )
+    assert f"issuer {issuer} has no certificates with {used}" in defects[0].sentence
+    assert defects[0].sentence.endswith("profiles that have IP addresses: none")
+    assert "acmeistio.io/issuer" in defects[0].remedy
+
+
+def test_lets_encrypt_has_addresses_in_one_profile() -> None:
+    """Profile shortlived only (letsencrypt.org, 2026-01-15)."""
+    installation = Installation(issuers=BUILT_IN, default_issuer="letsencrypt")
+    spec, defects = merged(declaration("one", A, IP), installation=installation)
+    assert spec.names == (A,)
+    assert "Add acmeistio.io/profile: shortlived;" in defects[0].remedy
+    spec, defects = merged(
+        declaration("one", A, IP, profile="shortlived"), installation=installation
+    )
+    assert (set(spec.names), defects) == ({A, IP}, [])
 
 
 def test_an_object_against_itself() -> None:

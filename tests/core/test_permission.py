@@ -11,9 +11,9 @@ from acmeistio.looking import Looking
 from acmeistio.model import Declaration, ObjectRef
 from acmeistio.ports import Listing, Manifest
 from acmeistio.reasons import Severity
-from acmeistio.sources import permission
+from acmeistio.sources import Surroundings, permission
 from acmeistio.sources.permission import ALLOWED_DOMAINS
-from tests.core.builders import INSTALLATION, names
+from tests.core.builders import INSTALLATION, TARGET, names
 
 
 def namespace(
@@ -37,6 +37,7 @@ def namespace(
         ("*.example.com", ["example.com"]),
         ("*.Example.com., example.com", ["example.com"]),
         ("*.b\u00fccher.example", ["xn--bcher-kva.example"]),
+        ("192.0.2.1, [2001:DB8::1]", ["192.0.2.1", "2001:db8::1"]),
         ("", []),
     ],
 )
@@ -55,7 +56,9 @@ def test_domains(text: str, allowed: list[str]) -> None:
         ("*", {"*": "not a DNS"}),
         ("*.*.example.com", {"*.*.example.com": "not a DNS"}),
         ("*.com", {"*.com": "only one label"}),
-        ("192.0.2.1", {"192.0.2.1": "IP address"}),
+        ("127.0.0.1", {"127.0.0.1": "loopback"}),
+        ("*.192.0.2.1", {"*.192.0.2.1": "not a DNS"}),
+        ("192.0.2.0/24", {"192.0.2.0/24": "not a DNS"}),
         ("c, c", {"c": "only one label"}),
     ],
 )
@@ -72,6 +75,24 @@ def test_what_is_no_domain(text: str, wrong: dict[str, str]) -> None:
         assert why in defect.sentence
         assert ALLOWED_DOMAINS in defect.sentence
         assert "commas between them" in defect.remedy
+
+
+@pytest.mark.parametrize(
+    ("allowed", "had"),
+    [
+        ("example.com, 192.0.2.1", ["192.0.2.1"]),
+        ("2001:db8::1", ["2001:db8::1"]),
+        ("example.com, 192.0.2.2, 2001:db8::", []),
+    ],
+)
+def test_a_tenant_has_the_addresses_that_are_listed(allowed: str, had: list[str]) -> None:
+    """Nothing lies below an address: it is allowed by itself or not at all."""
+    domains, _ = permission.domains_of([namespace("shop", allowed)])
+    surroundings = Surroundings(INSTALLATION, domains_of=domains)
+    ref, asked = ObjectRef("Ingress", "shop", "web"), names("192.0.2.1", "2001:db8::1")
+    found, defects = permission.allowed_names(ref, asked, TARGET, surroundings)
+    assert found == names(*had)
+    assert {defect.code for defect in defects} == {"NameNotAllowed"}
 
 
 # How often Namespaces are read

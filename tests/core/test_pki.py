@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,8 +26,10 @@ from acmeistio.pki import (
     csr_der,
     generate_key,
     key_type_of,
+    leaf_der,
     parse_pair,
     placeholder,
+    renewal_id,
 )
 from tests.core.builders import DAY, NOW, A, B, C
 
@@ -57,6 +60,14 @@ def pem_of(key: Key) -> bytes:
     return key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
+def general_name(text: str) -> x509.GeneralName:
+    """What a CA writes into the SAN for a name."""
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)
+
+
 def certified(
     subject: str,
     issuer: Party | None = None,
@@ -65,6 +76,7 @@ def certified(
     key: Key | None = None,
     not_before: datetime = NOW - DAY,
     not_after: datetime = NOW + 89 * DAY,
+    serial: int = 1234,
     extension: x509.ExtensionType | None = None,
 ) -> Party:
     """A certificate of `issuer`, self-signed without one."""
@@ -75,12 +87,12 @@ def certified(
         .subject_name(name)
         .issuer_name(issuer.certificate.subject if issuer else name)
         .public_key(key.public_key())
-        .serial_number(1234)
+        .serial_number(serial)
         .not_valid_before(not_before)
         .not_valid_after(not_after)
     )
     if names is not None:
-        san = x509.SubjectAlternativeName([x509.DNSName(text) for text in names])
+        san = x509.SubjectAlternativeName(map(general_name, names))
         builder = builder.add_extension(san, critical=False)
     if extension is not None:
         builder = builder.add_extension(extension, critical=False)
@@ -351,6 +363,22 @@ def test_keys(key_type: KeyType, expected: tuple[str | None, int]) -> None:
     assert key_type_of(key.public_key()) is key_type
 
 
+@pytest.mark.parametrize("key_type", KeyType)
+def test_each_key_type_from_csr_to_pair(key_type: KeyType) -> None:
+    """The CA is asked for a certificate of the very key, and the stored pair says its type."""
+    key_pem = generate_key(key_type)
+    csr = x509.load_der_x509_csr(csr_der(key_pem, [A]))
+    assert csr.is_signature_valid
+    assert key_type_of(csr.public_key()) is key_type
+    key = serialization.load_pem_private_key(key_pem, None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)
+    assert csr.public_key() == key.public_key()
+    leaf = certified("", INTERMEDIATE, names=[A], key=key)
+    bundle = checked_bundle(key_pem, leaf.pem + INTERMEDIATE.pem, [A], NOW)
+    assert bundle.leaf.key_type is key_type
+    assert parse_pair(bundle.chain_pem, bundle.key_pem) == bundle.leaf
+
+
 def test_other_keys_have_no_type() -> None:
     """Kinds that can't be asked for are none (model.KeyType)."""
     assert key_type_of(ed25519.Ed25519PrivateKey.generate()) is None
@@ -371,6 +399,100 @@ def test_csr(names: list[DnsName]) -> None:
     assert csr.is_signature_valid
     key = serialization.load_pem_private_key(key_pem, None)
     assert csr.public_key() == key.public_key()  # type: ignore[union-attr]
+
+
+V4, V6 = DnsName("203.0.113.7"), DnsName("2001:db8::1")
+
+
+def test_csr_for_addresses() -> None:
+    """Addresses are iPAddress entries of the SAN (RFC 8738 §3), in the order asked."""
+    csr = x509.load_der_x509_csr(csr_der(generate_key(KeyType.ECDSA_P256), [V4, A, V6]))
+    san = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert list(san) == [
+        x509.IPAddress(ipaddress.ip_address(V4)),
+        x509.DNSName(A),
+        x509.IPAddress(ipaddress.ip_address(V6)),
+    ]
+    assert csr.subject == x509.Name([])
+
+
+def test_a_bundle_for_addresses() -> None:
+    """They are read back as they were asked for, and count as names of the order."""
+    leaf = certified("", INTERMEDIATE, names=[V4, V6, A])
+    chain = leaf.pem + INTERMEDIATE.pem
+    assert checked_bundle(leaf.key_pem, chain, [A, V6, V4], NOW).leaf.names == {A, V4, V6}
+    for ordered in ([A, V4], [A, V6, DnsName("203.0.113.8")]):
+        with pytest.raises(Unfit, match="names are not those"):
+            checked_bundle(leaf.key_pem, chain, ordered, NOW)
+    assert placeholder([V4, A, V6], NOW).leaf.names == {A, V4, V6}
+
+
+def test_an_address_of_another_length_is_unfit() -> None:
+    """An address has 4 octets or 16 (RFC 5280 §4.2.1.6)."""
+    octets = b"\x87\x04" + ipaddress.ip_address(V4).packed
+    leaf = certified("", INTERMEDIATE, names=[V4, "1.2.3.4"], key=LEAF.key)
+    pem = spoilt(leaf, octets + b"\x87\x04\x01\x02\x03\x04", b"\x87\x0a" + bytes(10))
+    with pytest.raises(Unfit):
+        parse_pair(pem, leaf.key_pem)
+
+
+RFC_9773_KEY_ID = bytes.fromhex("69885B6B87464041E1B37B847BA0AE2CDE01C8D4")
+
+
+@pytest.mark.parametrize(
+    ("serial", "octets"),
+    [
+        (0x87654321, "AIdlQyE"),
+        (0x7FFF, "f_8"),
+        (0x8000, "AIAA"),
+        (0x80, "AIA"),
+        (0x7F, "fw"),
+        (1, "AQ"),
+        (0, "AA"),
+        (-1, "_w"),
+        (-128, "gA"),
+        (-129, "_38"),
+    ],
+)
+def test_renewal_id(serial: int, octets: str) -> None:
+    """The first is RFC 9773's own; a serial with its top bit set gets a zero octet, as in DER."""
+    assert renewal_id(RFC_9773_KEY_ID, serial) == f"aYhba4dGQEHhs3uEe6CuLN4ByNQ.{octets}"
+
+
+@given(st.integers(-(1 << 160), 1 << 160))
+def test_renewal_id_is_der(serial: int) -> None:
+    """The shortest octets in two's complement (X.690 §8.3), without padding."""
+    _, _, text = renewal_id(b"\x00", serial).partition(".")
+    assert "=" not in text
+    octets = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    assert int.from_bytes(octets, "big", signed=True) == serial
+    assert len(octets) == 1 or octets[:2] not in (b"\x00\x00", b"\xff\xff")
+    if len(octets) > 1:
+        assert not (octets[0] == 0 and octets[1] < 0x80)
+        assert not (octets[0] == 0xFF and octets[1] >= 0x80)
+
+
+def test_the_renewal_id_of_a_certificate() -> None:
+    """From its Authority Key Identifier and serial; without the former there is none."""
+    authority = x509.AuthorityKeyIdentifier(RFC_9773_KEY_ID, None, None)
+    leaf = certified("", INTERMEDIATE, names=[A], serial=0x87654321, extension=authority)
+    parsed = parse_pair(leaf.pem, leaf.key_pem)
+    assert parsed.renewal_id == "aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE"
+    der = leaf.certificate.public_bytes(serialization.Encoding.DER)
+    assert bytes.fromhex("02050087654321") in der
+    assert parse_pair(LEAF.pem, LEAF.key_pem).renewal_id is None
+    by_name = x509.AuthorityKeyIdentifier(
+        None, [x509.DirectoryName(ROOT.certificate.subject)], 1234
+    )
+    other = certified("", INTERMEDIATE, names=[A], extension=by_name)
+    assert parse_pair(other.pem, other.key_pem).renewal_id is None
+
+
+def test_the_leaf_for_revocation() -> None:
+    """The first certificate of the chain, as DER (RFC 8555 §7.6)."""
+    assert leaf_der(CHAIN) == LEAF.certificate.public_bytes(serialization.Encoding.DER)
+    with pytest.raises(Unfit, match="not PEM"):
+        leaf_der(b"garbage")
 
 
 def test_csr_of_an_unusable_key() -> None:

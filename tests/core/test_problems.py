@@ -1,4 +1,4 @@
-"""acme/problem.py, and Retry-After in acme/session.py: what CAs send, whatever they send."""
+"""acme/problem.py, and Retry-After in acme/headers.py: what CAs send, whatever they send."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from acmeistio.acme.headers import MAX_RETRY_AFTER_SECONDS, retry_after_seconds
 from acmeistio.acme.problem import MAX_SUBPROBLEMS, Problem, parse_problem, problem_of
-from acmeistio.acme.session import MAX_RETRY_AFTER_SECONDS, retry_after_seconds
 from tests.core.builders import NOW
 
 URN = "urn:ietf:params:acme:error:"
@@ -176,6 +176,6 @@ DATE_PARTS = [
     | st.text(alphabet="0123456789 +-:,.TGM", max_size=30)
 )
 def test_any_retry_after(text: str) -> None:
-    """Whatever the header says is a wait within a week, or none (session.py)."""
+    """Whatever the header says is a wait within a week, or none (headers.py)."""
     seconds = retry_after_seconds(text, NOW)
     assert seconds is None or 0 <= seconds <= MAX_RETRY_AFTER_SECONDS

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from acmeistio.errors import Misconfigured
+from acmeistio.issuer import BUILT_IN, Issuer
 from acmeistio.model import (
     GatewayAddress,
     GatewayWorkload,
     IngressMode,
     Installation,
-    Issuer,
     ObjectRef,
     Probing,
     Routing,
@@ -54,12 +55,23 @@ def test_the_least(options: dict[str, Any]) -> None:
 
 
 def test_built_in_issuers(options: dict[str, Any]) -> None:
-    """`letsencrypt` and `letsencrypt-staging` are built in (DESIGN §6, Issuers)."""
-    issuers = load_settings(options).installation.issuers
-    assert {name: issuer.directory_url for name, issuer in issuers.items()} == {
-        "letsencrypt": "https://acme-v02.api.letsencrypt.org/directory",
-        "letsencrypt-staging": "https://acme-staging-v02.api.letsencrypt.org/directory",
-    }
+    """`letsencrypt` and `letsencrypt-staging` are, with limits and profiles (DESIGN §6)."""
+    assert load_settings(options).installation.issuers == BUILT_IN
+
+
+@pytest.mark.parametrize("name", ["letsencrypt", "letsencrypt-staging"])
+def test_a_built_in_name_elsewhere_is_another_ca(options: dict[str, Any], name: str) -> None:
+    """Nobody knows its limits and profiles; whether it is trusted goes by the name."""
+    elsewhere = {**options, "issuer": name, "directory": "https://ca.example/dir"}
+    issuers = load_settings(elsewhere).installation.issuers
+    assert issuers[name] == Issuer(name, "https://ca.example/dir", trusted=name == "letsencrypt")
+
+
+def test_a_ca_is_its_directory(options: dict[str, Any]) -> None:
+    """Let's Encrypt by any name has the limits and profiles of Let's Encrypt."""
+    staging = BUILT_IN["letsencrypt-staging"]
+    named = {**options, "issuer": "own", "directory": staging.directory_url}
+    assert load_settings(named).installation.issuers["own"] == replace(staging, name="own")
 
 
 def test_an_issuer_of_ones_own(options: dict[str, Any], tmp_path: Path) -> None:
@@ -80,7 +92,11 @@ def test_an_issuer_of_ones_own(options: dict[str, Any], tmp_path: Path) -> None:
     assert installation.default_issuer == "own"
     assert set(installation.issuers) == {"own", "letsencrypt", "letsencrypt-staging"}
     assert installation.issuers["own"] == Issuer(
-        "own", "https://ca.example/dir", str(bundle), "me@example.com", "classic"
+        name="own",
+        directory_url="https://ca.example/dir",
+        ca_bundle=str(bundle),
+        email="me@example.com",
+        profile="classic",
     )
 
 
@@ -142,7 +158,7 @@ def test_environment_and_options(options: dict[str, Any], monkeypatch: pytest.Mo
         ("secrets_granted", "istio-ingress-certs, *"),
         ("secrets_granted", "../a"),
         ("domains_allowed", "com"),
-        ("domains_allowed", "mydomain.com, 10.0.0.1"),
+        ("domains_allowed", "mydomain.com, 127.0.0.1"),
         ("mesh_config", "istio"),
         ("mesh_config", "a/b/c"),
         ("challenge_listen", "8080"),
@@ -243,9 +259,14 @@ def test_any_secret_only_in_a_gateway_namespace_of_its_own() -> None:
 
 def test_domains_may_be_allowed() -> None:
     """By their names, spelt as users spell them; without the setting, any."""
-    allowed = {"issuer": "letsencrypt", "domains_allowed": "MyDomain.com., bücher.example"}
+    text = "MyDomain.com., bücher.example, [2001:DB8::1]"
+    allowed = {"issuer": "letsencrypt", "domains_allowed": text}
     installation = load_settings(allowed).installation
-    assert installation.domains_allowed == {"mydomain.com", "xn--bcher-kva.example"}
+    assert installation.domains_allowed == {
+        "mydomain.com",
+        "xn--bcher-kva.example",
+        "2001:db8::1",
+    }
     assert load_settings({"issuer": "letsencrypt"}).installation.domains_allowed is None
 
 
@@ -279,7 +300,8 @@ def test_an_unknown_issuer_needs_a_directory(options: dict[str, Any]) -> None:
     message = str(caught.value)
     assert message == (
         "issuer own is not built in (built in: letsencrypt, letsencrypt-staging); "
-        "say where its ACME directory is with --directory"
+        "say where its ACME directory is: with --directory, or with directory in the file of "
+        "--issuers"
     )
 
 
@@ -334,7 +356,8 @@ def test_variables_of_a_service_are_no_slips() -> None:
 def test_every_setting_is_covered(options: dict[str, Any]) -> None:
     """Settings that are added want their tests here."""
     assert set(Settings.model_fields) == {
-        *("manifests", "secrets", "issuer", "directory", "ca_bundle", "email", "profile"),
+        *("manifests", "secrets", "issuer", "issuers", "directory", "ca_bundle", "email"),
+        "profile",
         *("gateway_namespace", "default_secret", "ingress_mode", "ingress_class", "tls_acme"),
         *(
             "kubeconfig",

@@ -130,9 +130,9 @@ class Site:
         """A file or folder that the program writes."""
         return self.secrets / NAMESPACE / name
 
-    def words(self, **others: str | Path) -> list[str]:
-        """The command line of the program; other options come on top."""
-        options: dict[str, str | Path] = {
+    def words(self, **others: str | Path | None) -> list[str]:
+        """The command line of the program; other options come on top, None takes one away."""
+        options: dict[str, str | Path | None] = {
             "--manifests": self.manifests,
             "--secrets": self.secrets,
             "--issuer": "pebble",
@@ -144,7 +144,8 @@ class Site:
             "--log-format": "json",
             **{f"--{name.replace('_', '-')}": value for name, value in others.items()},
         }
-        return ["run", *(str(word) for pair in options.items() for word in pair)]
+        given = [(name, value) for name, value in options.items() if value is not None]
+        return ["run", *(str(word) for pair in given for word in pair)]
 
     def launch(self, *words: str) -> Program:
         """Start the program with just these words, whatever comes of it."""
@@ -152,7 +153,7 @@ class Site:
         self._closing.callback(program.kill)
         return program
 
-    def start(self, **others: str | Path) -> Program:
+    def start(self, **others: str | Path | None) -> Program:
         """Start the program. Returns when its challenge port answers."""
         program = self.launch(*self.words(**others))
         self.wait_for(
@@ -183,6 +184,23 @@ class Site:
         secret = yaml.load(self.secret.read_text(), Loader)
         change(secret)
         replace(self.secret, yaml.safe_dump(secret, sort_keys=False))
+
+    def annotate(self, name: str, **notes: str) -> None:
+        """Put acmeistio.io/ annotations on a Secret; `_` in a word stands for `-`."""
+        path = self.state(f"{name}.secret.yaml")
+        secret = yaml.load(path.read_text(), Loader)
+        words = {f"acmeistio.io/{key.replace('_', '-')}": text for key, text in notes.items()}
+        secret["metadata"].setdefault("annotations", {}).update(words)
+        replace(path, yaml.safe_dump(secret, sort_keys=False))
+
+    def note(self, name: str, key: str) -> str | None:
+        """An acmeistio.io/ annotation of a Secret."""
+        try:
+            secret = yaml.load(self.state(f"{name}.secret.yaml").read_text(), Loader)
+        except OSError:
+            return None
+        value = (secret["metadata"].get("annotations") or {}).get(f"acmeistio.io/{key}")
+        return None if value is None else str(value)
 
     def held(self) -> Held | None:
         """What the Secret's manifest holds, unless that is nothing, spoiled or a placeholder."""

@@ -142,7 +142,7 @@ def kill_and_restart(forkery: Forkery, moment: Moment, folder: Path) -> Outcome:
         start()
         site.wait_for_certificate(seconds=RECOVERY_SECONDS)
         seconds = time.monotonic() - begin
-        site.wait_for(seen_in(site.ledger, '"orders": []'), "the order is struck out")
+        site.wait_for(seen_in(site.ledger, '"orders":[]'), "the order is struck out")
         time.sleep(0.3)  # an order too many would come now
         count = site.ca.count
         return Outcome(count("accounts"), count("orders"), count("certificates"), seconds)

@@ -15,16 +15,18 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Self
 
+from acmeistio.accounts import AccountEvent
 from acmeistio.app import assemble, probes_of
 from acmeistio.controller import Controller, Look
+from acmeistio.issuer import Issuer
 from acmeistio.issuing import Issued, NotIssued
 from acmeistio.model import (
     CertificateSpec,
     Installation,
     Issue,
-    Issuer,
     StoreKnown,
     StorePlaceholder,
+    Validate,
 )
 from acmeistio.planning.plan import Plan
 from acmeistio.ports import Manifest
@@ -67,6 +69,9 @@ SLOW_CA = CaOptions(
 BARE_CA = CaOptions(reuses_orders=False)
 """No delays, and a new order is a new order: what is ordered twice shows."""
 
+SILENT_CA = CaOptions(reuses_orders=False, renewal_info=False)
+"""A CA that does not say when to renew: certificates go by their own lifetimes."""
+
 _STEP_SECONDS = 0.05
 
 
@@ -78,10 +83,13 @@ class RecordingJournal:
     last_plan: Plan | None = None
     current_defects: tuple[Defect, ...] = ()
     issues: list[tuple[CertificateSpec, Issue, Issued]] = field(default_factory=list)
-    failures: list[tuple[CertificateSpec, Issue, NotIssued]] = field(default_factory=list)
+    failures: list[tuple[CertificateSpec, Issue | Validate, NotIssued]] = field(
+        default_factory=list
+    )
     restored: list[tuple[CertificateSpec, StoreKnown | StorePlaceholder]] = field(
         default_factory=list
     )
+    tended_accounts: list[AccountEvent] = field(default_factory=list)
     failed_parts: list[tuple[str, BaseException]] = field(default_factory=list)
 
     def looked(self, look: Look) -> None:
@@ -94,13 +102,19 @@ class RecordingJournal:
         """See Journal.issued."""
         self.issues.append((spec, issue, issued))
 
-    def not_issued(self, spec: CertificateSpec, issue: Issue, not_issued: NotIssued) -> None:
+    def not_issued(
+        self, spec: CertificateSpec, decision: Issue | Validate, not_issued: NotIssued
+    ) -> None:
         """See Journal.not_issued."""
-        self.failures.append((spec, issue, not_issued))
+        self.failures.append((spec, decision, not_issued))
 
     def stored(self, spec: CertificateSpec, decision: StoreKnown | StorePlaceholder) -> None:
         """See Journal.stored."""
         self.restored.append((spec, decision))
+
+    def tended(self, event: AccountEvent) -> None:
+        """See Journal.tended."""
+        self.tended_accounts.append(event)
 
     def failed(self, what: str, error: BaseException) -> None:
         """See Journal.failed."""

@@ -9,32 +9,54 @@ about the client is not said by the client itself. It passes the suite that real
     assert not ca.violations
 """
 
-from tests.simulated.ca.options import LETS_ENCRYPT_PROFILES, CaOptions, Profile
+from tests.simulated.ca.ca import SimulatedCa
+from tests.simulated.ca.options import (
+    LETS_ENCRYPT_DOOR,
+    LETS_ENCRYPT_LIMITS,
+    LETS_ENCRYPT_PROFILES,
+    LETS_ENCRYPT_STAGING_DOOR,
+    LETS_ENCRYPT_STAGING_LIMITS,
+    CaOptions,
+    Limit,
+    Profile,
+    RateLimits,
+)
 from tests.simulated.ca.problems import Problem, Rule
 from tests.simulated.ca.records import (
     Account,
     Authorization,
     Certificate,
     Challenge,
+    Limited,
+    LimitHit,
     Order,
     Request,
     Resource,
     Status,
     Validation,
     Violation,
+    Window,
 )
-from tests.simulated.ca.server import SimulatedCa
+from tests.simulated.ca.world import Weather
 
 __all__ = [
+    "LETS_ENCRYPT_DOOR",
+    "LETS_ENCRYPT_LIMITS",
     "LETS_ENCRYPT_PROFILES",
+    "LETS_ENCRYPT_STAGING_DOOR",
+    "LETS_ENCRYPT_STAGING_LIMITS",
     "Account",
     "Authorization",
     "CaOptions",
     "Certificate",
     "Challenge",
+    "Limit",
+    "LimitHit",
+    "Limited",
     "Order",
     "Problem",
     "Profile",
+    "RateLimits",
     "Request",
     "Resource",
     "Rule",
@@ -42,4 +64,6 @@ __all__ = [
     "Status",
     "Validation",
     "Violation",
+    "Weather",
+    "Window",
 ]

@@ -1,4 +1,4 @@
-"""The CA behind the ACME server: its hierarchy, the checks of a CSR, the signing."""
+"""The CA behind the ACME server: its hierarchy and the signing."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from datetime import datetime, timedelta
 from random import Random
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from tests.simulated.ca.problems import Problem, Refused, Rule
+from tests.simulated.ca.cheap import CheapSigner, Extensions
+from tests.simulated.ca.csrs import Csr
+from tests.simulated.ca.names import address_of
 from tests.simulated.ca.records import Certificate, Order
+from tests.simulated.ca.renewals import renewal_id
 
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _SERIAL_BITS = 144
 _HIERARCHY_LIFETIME = timedelta(days=30 * 365)
-_RSA_BITS = (2048, 3072, 4096)
 _EMPTY = x509.Name([])
 
 
@@ -29,7 +30,7 @@ class Authority:
     Equal seeds make equal certificates, byte for byte: ECDSA is deterministic (RFC 6979).
     """
 
-    def __init__(self, random: Random, now: datetime) -> None:
+    def __init__(self, random: Random, now: datetime, alternates: int = 0) -> None:
         self._random = random
         root_key, self._key = _private_key(random), _private_key(random)
         mark = f"{random.getrandbits(24):06x}"
@@ -38,7 +39,23 @@ class Authority:
             f"Simulated Intermediate {mark}", self._key, (self.root, root_key), now
         )
         self._issuer_id = _authority_key_identifier(self.intermediate)
-        self._intermediate_pem = self.intermediate.public_bytes(Encoding.PEM)
+        self._common_extensions: Extensions = [
+            (x509.BasicConstraints(ca=False, path_length=None), True),
+            (_key_usage(ca=False), True),
+            (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
+            (self._issuer_id, False),
+        ]
+        self._cheap = CheapSigner(self._key, self.intermediate.subject, self._common_extensions)
+        self.alternates = [self._alternate(number, now) for number in range(1, alternates + 1)]
+        signers = [self.intermediate, *(signer for _, signer in self.alternates)]
+        self._signers_pem = [signer.public_bytes(Encoding.PEM) for signer in signers]
+
+    @property
+    def key_id(self) -> bytes:
+        """The identifier of the key that signs leaves."""
+        identifier = self._issuer_id.key_identifier
+        assert identifier
+        return identifier
 
     @property
     def root_pem(self) -> bytes:
@@ -46,30 +63,38 @@ class Authority:
         return self.root.public_bytes(Encoding.PEM)
 
     def issue(
-        self,
-        order: Order,
-        csr: x509.CertificateSigningRequest,
-        start: datetime,
-        validity: timedelta,
+        self, order: Order, csr: Csr, start: datetime, validity: timedelta, *, cheap: bool = False
     ) -> Certificate:
         """A certificate for exactly the names of `order` and the key of `csr`."""
         start = start.replace(microsecond=0)
         end = start + validity - timedelta(seconds=1)
         serial = self._serial()
-        leaf = (
-            _builder(
-                _EMPTY, self.intermediate.subject, csr.public_key(), serial, start=start, end=end
-            )
-            .add_extension(_alternative_names(order.names), critical=True)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(ca=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-            .add_extension(self._issuer_id, critical=False)
-            .add_extension(_subject_key_identifier(csr.public_key()), critical=False)
-            .sign(self._key, hashes.SHA256(), ecdsa_deterministic=True)
-        )
-        chain = leaf.public_bytes(Encoding.PEM) + self._intermediate_pem
-        return Certificate(order.account, serial, order.names, start, end, leaf, chain)
+        if cheap:
+            leaf = self._cheap.leaf(order.names, csr.spki, serial, start, end)
+        else:
+            leaf = self._leaf(order.names, csr, serial, start, end)
+        pem = leaf.public_bytes(Encoding.PEM)
+        chains = tuple(pem + signer for signer in self._signers_pem)
+        name = renewal_id(self.key_id, serial)
+        return Certificate(order.account, serial, order.names, start, end, leaf, chains, name)
+
+    def _leaf(
+        self, names: frozenset[str], csr: Csr, serial: int, start: datetime, end: datetime
+    ) -> x509.Certificate:
+        issuer = self.intermediate.subject
+        builder = _builder(_EMPTY, issuer, csr.key, serial, start=start, end=end)
+        builder = builder.add_extension(_alternative_names(names), critical=True)
+        for extension, critical in self._common_extensions:
+            builder = builder.add_extension(extension, critical)
+        builder = builder.add_extension(_subject_key_identifier(csr.key), critical=False)
+        return builder.sign(self._key, hashes.SHA256(), ecdsa_deterministic=True)
+
+    def _alternate(self, number: int, now: datetime) -> tuple[x509.Certificate, x509.Certificate]:
+        """Another root, and the intermediate as certified by it (a cross-sign)."""
+        key = _private_key(self._random)
+        root = self._ca_certificate(f"Simulated Alternate Root {number}", key, None, now)
+        (name,) = self.intermediate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        return root, self._ca_certificate(str(name.value), self._key, (root, key), now)
 
     def _ca_certificate(
         self,
@@ -102,53 +127,13 @@ class Authority:
         return self._random.getrandbits(_SERIAL_BITS) | 1
 
 
-def read_csr(der: bytes) -> x509.CertificateSigningRequest:
-    """A CSR that is sound in itself: signature and kind of key (Boulder csr/csr.go)."""
-    try:
-        csr = x509.load_der_x509_csr(der)
-        sound = csr.is_signature_valid
-        key = csr.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise _bad_csr(f"Error parsing certificate request: {error}") from None
-    if not sound:
-        raise _bad_csr("Invalid signature on CSR")
-    if isinstance(key, rsa.RSAPublicKey) and key.key_size in _RSA_BITS:
-        return csr
-    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in ("secp256r1", "secp384r1"):
-        return csr
-    raise _bad_csr("Invalid public key in CSR")
-
-
-def check_csr(csr: x509.CertificateSigningRequest, order: Order, account_key: object) -> None:
-    """Refuse a CSR that does not fit its order (RFC 8555 §7.4, §11.1; Boulder ra.go)."""
-    if csr.public_key() == account_key:
-        raise _bad_csr("CSR contains a public key for a known account")
-    if _names_of(csr) != order.names:
-        detail = "Error finalizing order :: CSR does not specify same identifiers as Order"
-        raise Refused(Problem("unauthorized", detail, 403), Rule.CSR_AS_ORDERED)
-
-
-def _names_of(csr: x509.CertificateSigningRequest) -> frozenset[str]:
-    """All names of a CSR, its common name included, as Boulder counts them."""
-    common = {str(a.value) for a in csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)}
-    try:
-        extension = csr.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME)
-    except x509.ExtensionNotFound:
-        return frozenset(common)
-    assert isinstance(extension.value, x509.SubjectAlternativeName)
-    return frozenset(name.lower() for name in common | set(map(_text, extension.value)))
-
-
-def _text(name: x509.GeneralName) -> str:
-    return str(name.value)
-
-
-def _bad_csr(detail: str) -> Refused:
-    return Refused(Problem("badCSR", detail), Rule.CSR_AS_ORDERED)
-
-
 def _alternative_names(names: frozenset[str]) -> x509.SubjectAlternativeName:
-    return x509.SubjectAlternativeName([x509.DNSName(name) for name in sorted(names)])
+    return x509.SubjectAlternativeName([_general_name(name) for name in sorted(names)])
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    address = address_of(name)
+    return x509.IPAddress(address) if address else x509.DNSName(name)
 
 
 def _builder(

@@ -6,7 +6,10 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.simulated.ca.messages import Reply, Signed, Urls, identifier, reading
+from tests.simulated.ca.jws import parse_object
+from tests.simulated.ca.limits import Limits
+from tests.simulated.ca.messages import Reply, Signed, Urls
+from tests.simulated.ca.names import address_of, identifier
 from tests.simulated.ca.options import CaOptions
 from tests.simulated.ca.problems import (
     Problem,
@@ -31,6 +34,7 @@ from tests.simulated.ca.world import World, rfc3339
 
 _KINDS = ("http-01", "dns-01", "tls-alpn-01")
 _WILDCARD_KINDS = ("dns-01",)
+_ADDRESS_KINDS = ("http-01", "tls-alpn-01")
 _TOKEN_BYTES = 32
 
 
@@ -44,6 +48,7 @@ class Authorizations:
     book: Book
     history: History
     fetch: Fetch
+    limits: Limits
     failing: dict[str, str] = field(default_factory=dict)
 
     def get(self, account: Account, name: str, profile: str) -> Authorization:
@@ -58,19 +63,21 @@ class Authorizations:
         return self._open(account, name, profile)
 
     def show(self, signed: Signed, name: str) -> Reply:
-        """An authorization; one that expired is not found any more, as at Boulder."""
+        """An authorization, or its end; one that expired is not found any more, as at Boulder."""
         authorization = self.book.authorizations.get(name)
         now = self.world.now()
         if not authorization or authorization.status(now) is Status.EXPIRED:
             raise not_found("authorization")
         if authorization.account is not signed.asker:
             raise unauthorized("Account does not own authorization")
+        if signed.payload:
+            return self._deactivate(authorization, signed.payload)
         under_way = authorization.status(now) is Status.PENDING and any(
             challenge.running for challenge in authorization.challenges
         )
         seconds = self.options.retry_after_authorization_seconds if under_way else 0
         headers = self.world.retry_after(seconds)
-        return reading(signed, Reply(200, self._document(authorization), headers))
+        return Reply(200, self._document(authorization), headers)
 
     def challenge(self, signed: Signed, name: str) -> Reply:
         """A challenge shown, or answered (RFC 8555 §7.5.1)."""
@@ -83,14 +90,25 @@ class Authorizations:
             return self._answered(challenge, signed.payload)
         return self._reply_with(challenge)
 
+    def _deactivate(self, authorization: Authorization, payload: bytes) -> Reply:
+        """Give it up (RFC 8555 §7.5.2); while it is pending, that is a failure (Boulder ra)."""
+        if parse_object(payload) != {"status": "deactivated"}:
+            raise malformed("POST-as-GET requests must have an empty payload")
+        status = authorization.status(self.world.now())
+        if status not in (Status.PENDING, Status.VALID):
+            raise malformed(f"Authorization's status {status.value!r} cannot be changed")
+        authorization.deactivated = True
+        if status is Status.PENDING:
+            self.limits.failed(authorization.account, authorization.name)
+        return Reply(200, self._document(authorization))
+
     def _open(self, account: Account, name: str, profile: str) -> Authorization:
         """A new one; all its challenges have one token, as at Boulder."""
         expires = self.world.now() + self.options.pending_authorization_lifetime
         authorization = Authorization(self.world.new_id(), account, name, profile, expires)
         token = self.world.new_id(_TOKEN_BYTES)
         authorization.challenges = [
-            Challenge(self.world.new_id(), kind, token, authorization)
-            for kind in (_WILDCARD_KINDS if name.startswith("*.") else _KINDS)
+            Challenge(self.world.new_id(), kind, token, authorization) for kind in _kinds(name)
         ]
         self.book.authorizations[authorization.id] = authorization
         self.book.challenges |= {each.id: each for each in authorization.challenges}
@@ -104,7 +122,7 @@ class Authorizations:
         status = challenge.authorization.status(self.world.now())
         if status is Status.VALID:
             return self._reply_with(challenge, Rule.CHALLENGE_ONCE)
-        if status is Status.INVALID:
+        if status is not Status.PENDING:
             problem = Problem("malformed", "authorization must be pending")
             raise Refused(problem, Rule.CHALLENGE_ONCE)
         challenge.running += 1
@@ -123,11 +141,13 @@ class Authorizations:
         account, name = authorization.account, authorization.name
         if problem:
             challenge.error = problem
+            self.limits.failed(account, name)
         else:
+            self.limits.succeeded(account, name)
             challenge.validated = now
             authorization.expires = now + self.options.valid_authorization_lifetime
             self.book.latest_proofs[account.id, name, authorization.profile] = authorization
-        self.history.validations.append(Validation(now, account, name, problem))
+        self.history.validated(Validation(now, account, name, problem))
 
     async def _first_problem(self, challenge: Challenge) -> Problem | None:
         """The first perspective alone, then the remote ones at once (Boulder va/va.go)."""
@@ -179,3 +199,10 @@ class Authorizations:
         if challenge.error:
             document["error"] = challenge.error.document()
         return document
+
+
+def _kinds(name: str) -> tuple[str, ...]:
+    """How control of a name can be proved (RFC 8555 §8, RFC 8738 §7)."""
+    if name.startswith("*."):
+        return _WILDCARD_KINDS
+    return _ADDRESS_KINDS if address_of(name) else _KINDS

@@ -9,9 +9,11 @@ from tests.simulated.ca.records import Resource
 
 RATE_LIMITED = 429
 
+INTERNAL_ERROR = Problem("serverInternal", "The server experienced an internal error", 500)
+
 _PROBLEMS = {
     RATE_LIMITED: Problem("rateLimited", "too many requests of this kind", RATE_LIMITED),
-    500: Problem("serverInternal", "The server experienced an internal error", 500),
+    500: INTERNAL_ERROR,
     503: Problem("rateLimited", "Service busy; retry later.", 503),
 }
 
@@ -69,4 +71,6 @@ def _take(queue: list[_Due], resource: Resource | None) -> _Due | None:
     due = next((due for due in queue if due.hits(resource)), None)
     if due:
         due.times -= 1
+        if not due.times:
+            queue.remove(due)
     return due

@@ -24,6 +24,7 @@ _CURVES: dict[str, tuple[ec.EllipticCurve, str, hashes.HashAlgorithm]] = {
     "P-256": (ec.SECP256R1(), "ES256", hashes.SHA256()),
     "P-384": (ec.SECP384R1(), "ES384", hashes.SHA384()),
 }
+_STANDARD = str.maketrans("-_", "+/")
 _THUMBPRINT_MEMBERS = {"EC": ("crv", "kty", "x", "y"), "RSA": ("e", "kty", "n")}
 
 
@@ -54,7 +55,8 @@ def unb64url(text: object) -> bytes:
     if not isinstance(text, str) or "=" in text:
         raise malformed("Not base64url without padding")
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        standard = text.translate(_STANDARD) + "=" * (-len(text) % 4)
+        return binascii.a2b_base64(standard, strict_mode=True)
     except (binascii.Error, ValueError):
         raise malformed("Not base64url without padding") from None
 

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.simulated.ca.problems import IDENTIFIER_TYPE, Rule, malformed
+from tests.simulated.ca.problems import Rule, malformed
 from tests.simulated.ca.records import Account, Resource
+
+_RESOURCES = {str(each): each for each in Resource}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Urls:
     def parse(self, url: str) -> tuple[Resource | None, str]:
         """The inverse of `of`; None where nothing can be."""
         kind, _, name = url.removeprefix(f"{self.base}/").partition("/")
-        resource = next((each for each in Resource if each == kind), None)
+        resource = _RESOURCES.get(kind)
         return (resource, name) if resource and self.of(resource, name) == url else (None, "")
 
 
@@ -57,8 +59,3 @@ def reading(signed: Signed, reply: Reply) -> Reply:
     if signed.payload:
         raise malformed("POST-as-GET requests must have an empty payload")
     return reply
-
-
-def identifier(name: str) -> dict[str, str]:
-    """A name as resources spell it (RFC 8555 §9.7.7)."""
-    return {"type": IDENTIFIER_TYPE, "value": name}

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from types import MappingProxyType
 
+from tests.simulated.ca.external import ExternalAccounts
+from tests.simulated.ca.records import Resource
+
 Seconds = tuple[float, float]
 """The shortest and the longest duration, in seconds; each one is drawn evenly between."""
 
@@ -23,14 +26,81 @@ class Profile:
     description: str
     validity: timedelta
     max_names: int
+    ip_addresses: bool = False
+    """Whether it takes IP addresses (RFC 8738)."""
 
 
 LETS_ENCRYPT_PROFILES: Mapping[str, Profile] = MappingProxyType(
     {
         "classic": Profile("The profile you are used to", timedelta(days=90), 100),
         "tlsserver": Profile("Nothing but what TLS servers need", timedelta(days=45), 25),
-        "shortlived": Profile("Six days and sixteen hours", timedelta(hours=160), 25),
+        "shortlived": Profile("Six days and sixteen hours", timedelta(hours=160), 25, True),
     }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A bucket of `capacity` tokens; an empty one is full again after `period`."""
+
+    capacity: int
+    period: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimits:
+    """How much a CA allows (Let's Encrypt's docs/rate-limits, of 2026-08-05).
+
+    A client is one IP address here; its range (/48 of IPv6) never allows less than that.
+    """
+
+    accounts_per_client: Limit
+    orders_per_account: Limit
+    certificates_per_domain: Limit
+    """Per registered domain, IPv4 address or IPv6 /64; all accounts together."""
+    certificates_per_set: Limit
+    """Per exact set of names; all accounts together."""
+    failures_per_name: Limit
+    """Failed authorizations per name and account."""
+    failures_until_pause: Limit
+    """Per name and account; one success fills it again, none left is a pause."""
+
+
+_HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
+
+LETS_ENCRYPT_LIMITS = RateLimits(
+    accounts_per_client=Limit(10, 3 * _HOUR),
+    orders_per_account=Limit(300, 3 * _HOUR),
+    certificates_per_domain=Limit(50, 7 * _DAY),
+    certificates_per_set=Limit(5, 7 * _DAY),
+    failures_per_name=Limit(5, _HOUR),
+    failures_until_pause=Limit(1152, 1152 * _DAY),
+)
+LETS_ENCRYPT_STAGING_LIMITS = RateLimits(
+    accounts_per_client=Limit(50, 3 * _HOUR),
+    orders_per_account=Limit(1500, 3 * _HOUR),
+    certificates_per_domain=Limit(30_000, timedelta(seconds=1)),
+    certificates_per_set=Limit(30_000, 7 * _DAY),
+    failures_per_name=Limit(200, _HOUR),
+    failures_until_pause=Limit(3600, 6 * _HOUR),
+)
+
+DoorLimits = Mapping[Resource | None, tuple[float, int]]
+"""Requests per second and burst of an endpoint at the load balancer; None for all others."""
+
+LETS_ENCRYPT_DOOR: DoorLimits = MappingProxyType(
+    {
+        Resource.NEW_NONCE: (20, 10),
+        Resource.NEW_ACCOUNT: (5, 15),
+        Resource.NEW_ORDER: (300, 200),
+        Resource.REVOKE_CERT: (10, 100),
+        Resource.RENEWAL_INFO: (1000, 100),
+        Resource.DIRECTORY: (40, 40),
+        None: (250, 125),
+    }
+)
+LETS_ENCRYPT_STAGING_DOOR: DoorLimits = MappingProxyType(
+    {**LETS_ENCRYPT_DOOR, Resource.NEW_ORDER: (20, 40), None: (20, 20)}
 )
 
 
@@ -80,3 +150,30 @@ class CaOptions:
 
     backdating: timedelta = timedelta(0)
     """How long before the issuance notBefore lies (Let's Encrypt: an hour)."""
+
+    renewal_info: bool = True
+    """Whether the directory offers renewal information (RFC 9773)."""
+
+    renewal_info_retry_after_seconds: int = 21_600
+    """Retry-After of renewal information, give or take a fifth by chance (Boulder)."""
+
+    limits: RateLimits | None = None
+    """The rate limits; None for none."""
+
+    requests_per_second: DoorLimits | None = None
+    """The limits of the load balancer in front (503); None for none."""
+
+    external_accounts: ExternalAccounts | None = None
+    """The external accounts, one of which every new account must be bound to; None for none."""
+
+    alternate_chains: int = 0
+    """How many more roots the leaves lead to, each by a certificate of the intermediate's key."""
+
+    cheap: bool = False
+    """Whether signatures of requests and CSRs are believed unseen: years in minutes."""
+
+    remember: timedelta | None = None
+    """How long what is over stays in the public lists and under its URL; None: for ever."""
+
+    public_suffixes: frozenset[str] = frozenset({"co.uk"})
+    """Suffixes of more than one label under which domains are registered."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-NAMESPACE = "urn:ietf:params:acme:error:"
+from tests.simulated.ca.names import identifier
 
-IDENTIFIER_TYPE = "dns"
+NAMESPACE = "urn:ietf:params:acme:error:"
 
 
 class Rule(StrEnum):
@@ -21,26 +21,31 @@ class Rule(StrEnum):
     CHALLENGE_ONCE = "a challenge is answered while its authorization is pending (§7.5.1)"
     FINALIZE_READY = "an order is finalized once it is ready (RFC 8555 §7.4)"
     CSR_AS_ORDERED = "a CSR is sound and has exactly the names of its order (RFC 8555 §7.4)"
+    RENEWAL_INFO_IN_USE = "renewal information is for certificates in use (RFC 9773 §4.3)"
     RETRY_AFTER = "nothing is asked again before Retry-After (RFC 8555 §7.5.1, §6.6)"
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A problem document; `kind` is the last part of its type, `identifier` a DNS name."""
+    """A problem document; `kind` is the last part of its type, `name` what it is about."""
 
     kind: str
     detail: str
     status: int = 400
-    identifier: str | None = None
+    name: str | None = None
     subproblems: tuple[Problem, ...] = ()
+    instance: str = ""
+    """Where a human finds out more (RFC 7807 §3.1)."""
 
     def document(self) -> dict[str, Any]:
         """As JSON; members that say nothing are left out, as both Boulder and Pebble do."""
         document: dict[str, Any] = {"type": NAMESPACE + self.kind, "detail": self.detail}
-        if self.identifier is None:
+        if self.name is None:
             document["status"] = self.status
         else:
-            document["identifier"] = {"type": IDENTIFIER_TYPE, "value": self.identifier}
+            document["identifier"] = identifier(self.name)
+        if self.instance:
+            document["instance"] = self.instance
         if self.subproblems:
             document["subproblems"] = [each.document() for each in self.subproblems]
         return document

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 
+from tests.simulated.ca.names import url_host
 from tests.simulated.ca.problems import Problem
 from tests.simulated.ca.records import Challenge
 
 Fetch = Callable[[str, str, Mapping[str, str]], Awaitable[tuple[int, bytes]]]
 """(host, path, headers) → status and body of http://host/path, port 80.
 
-Redirects are its business. Raises OSError, of which TimeoutError is one, when nobody answers.
+The host is the name that is validated, an IPv6 address without its brackets; the header Host
+has them (RFC 8738 §4). Redirects are its business. Raises OSError, of which TimeoutError is
+one, when nobody answers.
 """
 
 _MAX_BODY_OCTETS = 128
@@ -38,13 +41,14 @@ async def look(challenge: Challenge, fetch: Fetch) -> Problem | None:
 
 async def http_01(challenge: Challenge, fetch: Fetch) -> Problem | None:
     """What is wrong with the answer under the well-known URL; None when it proves control."""
-    name, path = challenge.authorization.name, f"/.well-known/acme-challenge/{challenge.token}"
+    name = challenge.authorization.name
+    host, path = url_host(name), f"/.well-known/acme-challenge/{challenge.token}"
     try:
-        status, body = await fetch(name, path, {"host": name, **_HEADERS})
+        status, body = await fetch(name, path, {"host": host, **_HEADERS})
     except OSError as error:
-        return Problem("connection", f"Fetching http://{name}{path}: {error!r}")
+        return Problem("connection", f"Fetching http://{host}{path}: {error!r}")
     if status != 200:
-        return _invalid(f"Invalid response from http://{name}{path}: {status}")
+        return _invalid(f"Invalid response from http://{host}{path}: {status}")
     if len(body) > _MAX_BODY_OCTETS or body.rstrip() != key_authorization(challenge):
         return _invalid("The key authorization file from the server did not match this challenge")
     return None

@@ -16,6 +16,24 @@ from tests.simulated.ca.options import Seconds
 T = TypeVar("T")
 
 _ID_BYTES = 8
+_DATE_AND_TIME = len("2030-01-01T00:00:00")
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """How many requests of a hundred meet with what, by chance."""
+
+    errors_percent: float = 0
+    """Are answered 500 instead of being handled."""
+
+    bad_nonces_percent: float = 0
+    """Have their good nonces refused."""
+
+    lost_replies_percent: float = 0
+    """Are carried out, and nobody hears of it."""
+
+
+FAIR = Weather()
 
 
 @dataclass(eq=False, slots=True)
@@ -25,10 +43,23 @@ class World:
     now: Callable[[], datetime]
     sleep: Callable[[float], Awaitable[None]]
     random: Random
+    weather: Callable[[datetime], Weather] | None = None
+    slowness_seconds: float = 0
+    """How much longer requests and replies are on the way than usual."""
+
     failure: BaseException | None = None
     """A mistake of the simulation itself that happened beside the requests."""
 
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def weather_now(self) -> Weather:
+        """What goes wrong by chance now."""
+        return self.weather(self.now()) if self.weather else FAIR
+
+    async def travel(self, between: Seconds) -> None:
+        """Be on the way, as long as is usual and as it takes just now."""
+        usual = self.random.uniform(*between) if between[1] else 0.0
+        await self.sleep(usual + self.slowness_seconds)
 
     async def pause(self, between: Seconds) -> None:
         """Wait for a time drawn from `between`."""
@@ -36,7 +67,7 @@ class World:
 
     def chance(self, percent: float) -> bool:
         """True as often as that."""
-        return self.random.random() * 100 < percent
+        return percent > 0 and self.random.random() * 100 < percent
 
     def shuffled(self, values: Sequence[T]) -> list[T]:
         """In no order that a client might rely on (RFC 8555 §7.4)."""
@@ -79,4 +110,4 @@ class World:
 
 def rfc3339(instant: datetime) -> str:
     """An instant in UTC as resources spell it (RFC 8555 §7.1.3, RFC 3339)."""
-    return instant.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{instant.isoformat()[:_DATE_AND_TIME]}Z"

@@ -1,0 +1,99 @@
+"""Which CA is asked for a target: the one declared, but for two cases. Pure.
+
+A certificate that browsers trust is not replaced by one that they don't; and one that is running
+out, because its issuer does not deliver, is asked of the issuer's fallback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+
+from acmeistio.issuer import Issuer
+from acmeistio.model import Stored, is_by_hand
+from acmeistio.planning.failing import name_failures, target_failure
+from acmeistio.planning.renewal import last_resort_at
+from acmeistio.planning.situation import Situation, is_placeholder
+from acmeistio.reasons import Defect, Reason, defect
+
+
+def at_its_ca(situation: Situation) -> tuple[Situation, tuple[Defect, ...]]:
+    """The situation with the CA that is to be asked, and what users should know of that."""
+    kept = _kept_from_downgrade(situation)
+    if kept:
+        facts = {"issuer": situation.spec.issuer, "kept": kept.name}
+        found = defect(Reason.DowngradeRefused, situation.spec.target.ref, **facts)
+        return _asking(situation, kept), (found,)
+    if _is_running_out(situation) and _is_blocked(situation):
+        fallback = situation.issuers.get(situation.issuer.fallback or "")
+        other = _asking(situation, fallback, situation.issuer) if fallback else situation
+        situation = situation if _is_blocked(other) else other
+    return situation, tuple(_fallback_defects(situation))
+
+
+def _kept_from_downgrade(situation: Situation) -> Issuer | None:
+    """The issuer of the trusted certificate that is served, where the declared one is none."""
+    held = situation.held
+    if situation.issuer.trusted or situation.served is None or not isinstance(held, Stored):
+        return None
+    if held.marks.allows_downgrade or is_by_hand(held):
+        return None
+    made_by = (i for i in situation.issuers.values() if i.directory_url == held.marks.directory_url)
+    return next((issuer for issuer in made_by if issuer.trusted), None)
+
+
+def _asking(situation: Situation, issuer: Issuer, instead_of: Issuer | None = None) -> Situation:
+    """The same for another issuer, with the profile that is its own."""
+    held, profile = situation.held, issuer.profile
+    if held and held.marks.directory_url == issuer.directory_url:
+        profile = held.marks.profile
+    url = instead_of.directory_url if instead_of else None
+    spec = replace(situation.spec, issuer=issuer.name, profile=profile, fallback_for=url)
+    return replace(situation, spec=spec)
+
+
+def _is_running_out(situation: Situation) -> bool:
+    """Whether a certificate of a CA has so little left, or nothing, that anybody may help."""
+    held = situation.held
+    if not isinstance(held, Stored) or is_placeholder(held):
+        return False
+    return last_resort_at(held.leaf) <= situation.now
+
+
+def another_at(situation: Situation) -> datetime | None:
+    """When another CA may be asked than now, by the course of time alone; None if never."""
+    held, fallback = situation.held, situation.issuers.get(situation.issuer.fallback or "")
+    if fallback is None or not isinstance(held, Stored) or is_placeholder(held):
+        return None
+    asked = [situation, _asking(situation, fallback, situation.issuer)]
+    instants = [last_resort_at(held.leaf), *map(_blocked_until, asked)]
+    return min((instant for instant in instants if instant > situation.now), default=None)
+
+
+def _is_blocked(situation: Situation) -> bool:
+    """Whether the CA is known not to issue now."""
+    return _blocked_until(situation) > situation.now
+
+
+def _blocked_until(situation: Situation) -> datetime:
+    """Until when the CA is known not to issue; `now` where it may."""
+    spec, failures = situation.spec, name_failures(situation)
+    pause, failure = situation.ledger.pauses.get(spec.issuer), target_failure(situation)
+    instants = [situation.now]
+    instants += [pause.until] if pause else []
+    instants += [failure.retry_at] if failure else []
+    instants.append(
+        min(failures[n].retry_at if n in failures else situation.now for n in spec.names)
+    )
+    return max(instants)
+
+
+def _fallback_defects(situation: Situation) -> Iterator[Defect]:
+    held = situation.held
+    if not isinstance(held, Stored) or held.marks.fallback_for != situation.issuer.directory_url:
+        return
+    url = held.marks.directory_url
+    made_by = next((i.name for i in situation.issuers.values() if i.directory_url == url), url)
+    facts = {"issuer": situation.spec.issuer, "fallback": str(made_by)}
+    yield defect(Reason.FallbackUsed, situation.spec.target.ref, **facts)
