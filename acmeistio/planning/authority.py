@@ -64,7 +64,11 @@ def _is_running_out(situation: Situation) -> bool:
 def another_at(situation: Situation) -> datetime | None:
     """When another CA may be asked than now, by the course of time alone; None if never."""
     held, fallback = situation.held, situation.issuers.get(situation.issuer.fallback or "")
-    if fallback is None or not isinstance(held, Stored) or is_placeholder(held):
+    if not isinstance(held, Stored) or is_placeholder(held):
+        return None
+    if _kept_from_downgrade(situation):
+        return held.leaf.not_after
+    if fallback is None:
         return None
     asked = [situation, _asking(situation, fallback, situation.issuer)]
     instants = [last_resort_at(held.leaf), *map(_blocked_until, asked)]

@@ -8,6 +8,7 @@ from random import Random
 
 from hypothesis import strategies as st
 
+from acmeistio.issuer import Issuer, Limit, Limits
 from acmeistio.model import (
     CertificateSpec,
     Declaration,
@@ -17,22 +18,44 @@ from acmeistio.model import (
     Marks,
     ObjectRef,
     Stored,
+    Suggestion,
     Target,
     Unusable,
 )
-from acmeistio.planning.failing import armed_by
-from acmeistio.planning.ledger import Failure, Ledger, OpenOrder, Pause
-from acmeistio.planning.limits import BudgetKey, Kind
+from acmeistio.planning.failing import PAUSED, REVOCATION, TERMS, armed_by
+from acmeistio.planning.ledger import NEVER, Failure, Ledger, OpenOrder, Pause
+from acmeistio.planning.limits import BudgetKey, Kind, set_digest
 from acmeistio.planning.plan import World, plan
 from tests.core.builders import CA, DAY, MINUTE, NAMESPACE, NOW, OTHER_CA, names
 
 NAMES = names("a.example.com", "b.example.com", "c.example.com", "d.example.com", "*.example.com")
 TARGETS = (Target(NAMESPACE, "istio-ingress-certs"), Target(NAMESPACE, "second"))
+HOUR = timedelta(hours=1)
+TINY = Limits(
+    orders=Limit(2, HOUR),
+    certificates_per_domain=Limit(2, DAY),
+    certificates_per_set=Limit(1, 34 * HOUR),
+    failures=Limit(2, 12 * MINUTE),
+    failures_in_a_row=Limit(3, DAY),
+)
+STAGING = Issuer("staging", "https://staging.example/directory", max_names=3, trusted=False)
 SMALL = Installation(
-    issuers={"ca": replace(CA, max_names=3), "other": replace(OTHER_CA, max_names=3, profile="p")},
+    issuers={
+        "ca": replace(CA, max_names=3, fallback="other", limits=TINY),
+        "other": replace(
+            OTHER_CA,
+            max_names=3,
+            profile="p",
+            limits=Limits(orders=Limit(1, HOUR), exempts_renewals=False),
+        ),
+        "staging": STAGING,
+    },
     default_issuer="ca",
 )
-"""An installation in which three names are enough for an excess."""
+"""An installation in which three names are enough for an excess, and two orders for a shortage."""
+
+URLS = (*[CA.directory_url] * 3, OTHER_CA.directory_url, STAGING.directory_url)
+"""Most certificates are the default issuer's."""
 
 REFS = tuple(
     ObjectRef(kind, namespace, name)
@@ -57,7 +80,7 @@ def _object() -> tuple[Declaration, ...]:
         created_at=_random.choice([None, NOW - 2 * DAY, NOW - DAY]),
         names=(),
         target=TARGETS[0],
-        issuer=_random.choice([None, None, "ca", "other"]),
+        issuer=_random.choice([None, None, None, "ca", "ca", "other", "staging"]),
         key_type=_random.choice([None, *KEY_TYPES]),
         profile=_random.choice([None, None, "p", "q"]),
     )
@@ -77,25 +100,59 @@ def _certificate() -> Stored | Unusable:
         managed=_random.random() < 0.9,
         placeholder=_random.random() < 0.2,
         written_sha256=_random.choice(["another", *["leaf"] * 4]),
-        directory_url=_random.choice([CA.directory_url] * 3 + [OTHER_CA.directory_url]),
+        directory_url=_random.choice(URLS),
         profile=_random.choice([None, None, None, "p"]),
         declared_by=tuple(_random.sample(REFS, _random.randint(0, 2))),
         renew_requested_at=_random.choice([None, None, "now"]),
         renewed_for=_random.choice([None, "now"]),
+        fallback_for=_random.choice([None] * 4 + [CA.directory_url]),
+        allows_downgrade=_random.random() < 0.3,
+        revoke_requested=_random.choice([None] * 8 + ["superseded", "please"]),
+        revoked_sha256=_random.choice([None] * 9 + ["leaf"]),
     )
     if _random.random() < 0.15:
         return Unusable("tls.key is missing", marks)
     lifetime = _random.choice([MINUTE, 6 * DAY, 45 * DAY, 90 * DAY])
     made = NOW - lifetime * _random.randint(0, 120) / 100
     served = frozenset(_random.sample(NAMES[:4], _random.randint(1, 4)))
-    leaf = Leaf(served, made, made + lifetime, 1, "leaf", _random.choice(KEY_TYPES))
+    key_type, renewal_id = _random.choice(KEY_TYPES), _random.choice([None, "id", "id"])
+    leaf = Leaf(served, made, made + lifetime, 1, "leaf", key_type, renewal_id)
     return Stored(leaf, marks)
 
 
 def _failure() -> Failure:
-    """One failure, armed by nothing yet or by a declaration of long ago."""
+    """One failure, for a while or for good, armed by nothing yet or by a declaration of old."""
     armed = _random.choice([(), (), (), ("stale",)])
-    return Failure(_random.randint(1, 5), _soon(), armed, "no", _random.random() < 0.5)
+    retry_at = NEVER if _random.random() < 0.15 else _soon()
+    kind = _random.choice(["", "", "unauthorized", PAUSED, TERMS, REVOCATION])
+    costly = _random.random() < 0.5
+    return Failure(_random.randint(1, 5), retry_at, armed, "no", costly, kind, "https://ca.example")
+
+
+def _suggestion() -> Suggestion:
+    """What a CA may say: long past, now, later, too late; of this certificate or another."""
+    start = NOW + _random.randint(-20 * 24, 20 * 24) * HOUR
+    end = start + _random.choice([MINUTE, HOUR, DAY, 10 * DAY])
+    why = _random.choice([None, "https://ca.example/why"])
+    return Suggestion(_random.choice(["id", "id", "id", "another"]), start, end, why)
+
+
+def _budgets() -> dict[BudgetKey, datetime]:
+    """What may have been spent: something, nearly all, or more than there is."""
+    subjects = {
+        Kind.ORDERS: [""],
+        Kind.DOMAIN: ["example.com"],
+        Kind.NAME_SET: [set_digest(NAMES[:size]) for size in (1, 2, 3)],
+        Kind.FAILURES: NAMES[:4],
+        Kind.FAILURES_IN_A_ROW: NAMES[:4],
+    }
+    keys = [
+        BudgetKey(url, kind, _random.choice(subjects[kind]))
+        for url in (CA.directory_url, OTHER_CA.directory_url)
+        for kind in Kind
+    ]
+    spent = _random.sample(keys, _random.randint(0, 6))
+    return {key: NOW + _random.randint(-60, 72 * 60) * MINUTE for key in spent}
 
 
 _OBJECTS = st.lists(
@@ -114,7 +171,12 @@ _KNOWN = st.none() | st.sampled_from(
         if isinstance(item, Stored)
     ]
 )
+_AWAITED = st.sampled_from([frozenset[Target]()] * 4 + [frozenset({t}) for t in TARGETS])
 _PAUSES = st.sampled_from([None] * 8 + [Pause(_soon(), "slow down") for _ in range(4)])
+_SUGGESTED = st.none() | st.sampled_from([_suggestion() for _ in range(POOL_SIZE)])
+_SPENT = st.just(dict[BudgetKey, datetime]()) | st.sampled_from(
+    [_budgets() for _ in range(POOL_SIZE)]
+)
 _FAILED = st.lists(
     st.sampled_from([None] * (POOL_SIZE // 2) + [_failure() for _ in range(POOL_SIZE // 2)]),
     max_size=4,
@@ -148,14 +210,29 @@ def worlds(draw: st.DrawFn) -> Drawn:
         ledger=Ledger(),
         installation=SMALL,
         now=NOW,
+        suggestions={target: said for target in held if (said := draw(_SUGGESTED))},
+        awaited=draw(_AWAITED),
     )
-    ledger = Ledger()
+    ledger = Ledger(budgets=draw(_SPENT))
     for spec in plan(world).specs.values():
         ledger = _with_failures(ledger, spec, held[spec.target], draw(_FAILED))
+        other = _at_fallback(spec)
+        if other:
+            ledger = _with_failures(ledger, other, held[spec.target], draw(_FAILED))
     pause = draw(_PAUSES)
     if pause:
         ledger = ledger.paused("ca", pause)
     return Drawn(replace(world, ledger=ledger), known)
+
+
+def _at_fallback(spec: CertificateSpec) -> CertificateSpec | None:
+    """The same spec where the issuer's fallback is asked."""
+    issuer = SMALL.issuers[spec.issuer]
+    if issuer.fallback is None:
+        return None
+    other = SMALL.issuers[issuer.fallback]
+    url = issuer.directory_url
+    return replace(spec, issuer=other.name, profile=other.profile, fallback_for=url)
 
 
 def _with_failures(

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from acmeistio.issuer import LETS_ENCRYPT_LIMITS
 from acmeistio.model import (
     CertificateSpec,
     Defer,
@@ -16,23 +17,25 @@ from acmeistio.model import (
     KeyType,
     Marks,
     ObjectRef,
+    Revoke,
     Stored,
     StoreKnown,
     StorePlaceholder,
+    Unreachable,
     Unusable,
     Validate,
 )
 from acmeistio.names import DnsName
-from acmeistio.planning.decide import (
-    HOLD_BACK_FAILURES,
-    Verdict,
-    decide,
-)
-from acmeistio.planning.failing import name_failures
-from acmeistio.planning.ledger import Failure, Ledger, Pause
+from acmeistio.planning import limits, setbacks
+from acmeistio.planning.decide import HOLD_BACK_FAILURES, Verdict, decide
+from acmeistio.planning.failing import REVOCATION, name_failures
+from acmeistio.planning.ledger import NEVER, Failure, Ledger, Pause
+from acmeistio.planning.limits import Exemption
 from acmeistio.planning.renewal import endangered_at, renew_at
+from acmeistio.planning.setbacks import Case, Setback
 from acmeistio.planning.situation import Situation
 from tests.core.builders import (
+    CA,
     DAY,
     MINUTE,
     NOW,
@@ -455,6 +458,265 @@ def test_held_back_looks_again_when_anything_changes() -> None:
     ledger = failed_name(spec, C, retry_at=now + MINUTE, ledger=ledger)
     decision = decide(situation(spec, held, now=now, ledger=ledger)).decision
     assert decision == Defer(now + MINUTE, IssueReason.RENEWAL_DUE, spec.names)
+
+
+# --- names that are tried alone, and those that are not
+
+
+def test_a_failing_name_is_tried_alone_before_a_renewal() -> None:
+    """An order with all names would fail with it (failing.py, is_tried_alone)."""
+    asked = due_with_failing_b(retry_in=MINUTE)
+    later = replace(asked, now=asked.now + MINUTE)
+    assert decide(later).decision == Validate(B)
+    proved = replace(later, ledger=later.ledger.name_proved("ca", B))
+    assert decide(proved).decision == Issue((A, B), IssueReason.RENEWAL_DUE)
+
+
+def test_several_failing_names_are_tried_one_by_one() -> None:
+    """Each alone: the failure of one says nothing of another."""
+    spec = spec_of(A, B, C)
+    ledger = failed_name(spec, B, retry_at=NOW)
+    ledger = failed_name(spec, C, retry_at=NOW, ledger=ledger)
+    asked = situation(spec, stored(A), ledger=ledger)
+    assert decide(asked).decision == Validate(B)
+    failed_again = failed_name(spec, B, count=2, ledger=ledger)
+    assert decide(replace(asked, ledger=failed_again)).decision == Validate(C)
+
+
+@pytest.mark.parametrize("held", [placeholder_of(A, B), stored(A, B, made=NOW - 91 * DAY)])
+def test_where_nothing_serves_all_are_ordered_together(held: Stored) -> None:
+    """There is no certificate to be risked, and time matters (failing.py, is_tried_alone)."""
+    spec = spec_of(A, B)
+    decision = decide(situation(spec, held, ledger=failed_name(spec, B, retry_at=NOW))).decision
+    assert isinstance(decision, Issue)
+    assert decision.names == (A, B)
+
+
+def test_the_only_name_is_ordered() -> None:
+    """Alone it is anyway (failing.py, is_tried_alone)."""
+    spec, held = spec_of(A), stored(A, made=NOW - 60 * DAY)
+    decision = decide(situation(spec, held, ledger=failed_name(spec, A, retry_at=NOW))).decision
+    assert decision == Issue((A,), IssueReason.RENEWAL_DUE)
+
+
+def test_a_name_refused_for_good_waits_for_a_change() -> None:
+    """Time does not cure it; the others go on, and nothing is looked at again for it."""
+    spec, held = spec_of(A, B), stored(A)
+    ledger = failed_name(spec, B, retry_at=NEVER)
+    verdict = decide(situation(spec, held, ledger=ledger))
+    assert verdict.decision == Keep(renew_at(held.leaf))
+    assert codes(verdict) == ["NameRefused"]
+    changed = spec_of(A, B, source=ObjectRef("Ingress", "shop", "another"))
+    decision = decide(situation(changed, held, ledger=ledger)).decision
+    assert decision == Issue((A, B), IssueReason.NAMES_ADDED)
+
+
+def test_an_order_refused_for_good_waits_for_a_change() -> None:
+    """Nothing is ordered until declaration or settings change (reasons.py, OrderRejected)."""
+    spec = spec_of(A)
+    ledger = failed_target(spec, retry_at=NEVER)
+    verdict = decide(situation(spec, placeholder_of(A), ledger=ledger))
+    assert verdict.decision == Defer(NEVER, IssueReason.NOT_ISSUED_YET, (A,))
+    assert codes(verdict) == ["OrderRejected"]
+
+
+def test_a_new_name_does_not_wait_for_one_refused_for_good() -> None:
+    """It would never be less refused; a renewal waits, as there is time to repair it."""
+    spec, held = spec_of(A, B, C), stored(A, B)
+    ledger = failed_name(spec, B, retry_at=NEVER)
+    decision = decide(situation(spec, held, ledger=ledger)).decision
+    assert decision == Issue((A, C), IssueReason.NAMES_ADDED)
+    without_c, due = spec_of(A, B), renew_at(held.leaf)
+    waits = decide(situation(without_c, held, ledger=ledger, now=due)).decision
+    assert waits == Defer(endangered_at(held.leaf), IssueReason.RENEWAL_DUE, (A, B))
+
+
+@pytest.mark.parametrize(
+    ("reason", "changed"),
+    [
+        (IssueReason.NAMES_ADDED, spec_of(A, B, C)),
+        (IssueReason.KEY_TYPE_CHANGED, spec_of(A, B, key_type=KeyType.RSA_2048)),
+    ],
+)
+def test_no_order_waits_until_the_certificate_expires(
+    reason: IssueReason, changed: CertificateSpec
+) -> None:
+    """Whatever an order is for: with the others endangered it waits for no name (DESIGN §5)."""
+    held = stored(A, B)
+    endangered = endangered_at(held.leaf)
+    ledger = failed_name(changed, B, retry_at=endangered + DAY)
+    asked = situation(changed, held, ledger=ledger)
+    assert decide(asked).decision == Defer(endangered, reason, changed.names)
+    decision = decide(replace(asked, now=endangered)).decision
+    assert isinstance(decision, Issue)
+    assert (decision.reason, B in decision.names) == (reason, False)
+
+
+def test_unreachable_names_wait_without_a_failure() -> None:
+    """The CA has not been asked: nothing failed, and none is dropped for it (probing.py)."""
+    spec, until = spec_of(A, B), NOW + MINUTE
+    asked = situation(spec, placeholder_of(A, B), unreachable={B: Unreachable(until)})
+    assert decide(asked).decision == Issue((A,), IssueReason.NOT_ISSUED_YET)
+    asked = situation(spec, stored(A), unreachable={B: Unreachable(until)})
+    assert quiet(asked) == Keep(until)
+
+
+# --- what a name may cost
+
+
+TIGHT = replace(CA, limits=LETS_ENCRYPT_LIMITS)
+TIGHT_ISSUERS = {"ca": TIGHT}
+
+
+def failed_five_times(name: DnsName) -> Ledger:
+    """A ledger in which nothing is left of the failures of a name (acme.md §1: 5 an hour)."""
+    ledger = Ledger()
+    for _ in range(5):
+        ledger = ledger.spent(limits.costs_of_failures(TIGHT, [name]), NOW)
+    return ledger
+
+
+def test_a_name_that_failed_too_often_waits() -> None:
+    """Another failure would be one too many; the others go on, and users are told (acme.md §1)."""
+    until = NOW + 12 * MINUTE * limits.MARGIN
+    asked = situation(spec_of(A, B), stored(A), ledger=failed_five_times(B), issuers=TIGHT_ISSUERS)
+    verdict = decide(asked)
+    assert verdict.decision == Keep(until)
+    assert codes(verdict) == ["RateLimited"]
+    assert "b.example.com reaches the limit of ca on failed validations" in (
+        verdict.defects[0].sentence
+    )
+    decision = decide(replace(asked, now=until)).decision
+    assert decision == Issue((A, B), IssueReason.NAMES_ADDED)
+
+
+def test_all_names_failed_too_often() -> None:
+    """Then the order waits until one may fail again."""
+    asked = situation(
+        spec_of(A), placeholder_of(A), ledger=failed_five_times(A), issuers=TIGHT_ISSUERS
+    )
+    until = NOW + 12 * MINUTE * limits.MARGIN
+    assert decide(asked).decision == Defer(until, IssueReason.NOT_ISSUED_YET, (A,))
+
+
+def test_a_renewal_does_not_wait_for_the_trial_of_a_name() -> None:
+    """A trial costs an order like a new certificate, a renewal none (acme.md §1.3).
+
+    Where the domain has nothing left, a name that failed is left out until it has.
+    """
+    spec, held = spec_of(A, B), stored(A)
+    due = renew_at(held.leaf)
+    costs = limits.costs_of_order(TIGHT, [B], Exemption.NONE)
+    ledger = failed_name(spec, B, retry_at=due)
+    for _ in range(60):
+        ledger = ledger.spent(costs, due)
+    asked = situation(spec, held, ledger=ledger, issuers=TIGHT_ISSUERS, now=due)
+    assert decide(asked).decision == Issue((A,), IssueReason.RENEWAL_DUE)
+
+
+# --- what users are told of the CA's words
+
+
+def told(failure: Failure, of_name: DnsName | None = None) -> tuple[str, str]:
+    """Code and remedy of a failure of one name, or of the whole order."""
+    spec = spec_of(A)
+    armed = replace(failure, armed_by=(digest_of(spec, placeholder_of(A).marks, of_name),))
+    ledger = Ledger().target_failed(TARGET, "ca", armed)
+    if of_name:
+        ledger = Ledger().name_failed("ca", of_name, armed)
+    (found,) = decide(situation(spec, placeholder_of(A), ledger=ledger)).defects
+    assert found.sentence
+    return found.code, found.remedy
+
+
+def test_a_paused_name_is_told_with_its_page() -> None:
+    """Only a human can end the pause, on the CA's page (acme.md §1.1)."""
+    page = "https://portal.letsencrypt.org/sfe/v1/unpause?jwt=x"
+    failure = Failure(1, NOW + DAY, (), "paused", kind="rateLimited", link=page)
+    code, remedy = told(failure, A)
+    assert code == "NamePaused"
+    assert page in remedy
+
+
+def test_new_terms_are_told_with_their_page() -> None:
+    """No retry; show the URL for a human (acme.md §4, ToS)."""
+    page = "https://ca.example/terms"
+    failure = Failure(1, NEVER, (), "agree", kind="userActionRequired", link=page)
+    code, remedy = told(failure)
+    assert code == "TermsChanged"
+    assert page in remedy
+
+
+# --- revocation
+
+
+def test_a_revocation_that_is_asked_for() -> None:
+    """Done once, then another certificate is got (reasons.py; decide.py)."""
+    spec, held = spec_of(A), stored(A, revoke_requested="keyCompromise")
+    assert quiet(situation(spec, held)) == Revoke("keyCompromise")
+    done = stored(A, revoke_requested="keyCompromise", revoked_sha256=held.leaf.sha256)
+    assert quiet(situation(spec, done)) == Issue((A,), IssueReason.REVOKED)
+
+
+def test_what_is_revoked_waits_for_no_failing_name() -> None:
+    """Nobody accepts it any more: the names that work are got at once (decide.py)."""
+    spec = spec_of(A, B)
+    held = stored(A, B, revoked_sha256=stored(A, B).leaf.sha256)
+    decision = decide(situation(spec, held, ledger=failed_name(spec, B))).decision
+    assert decision == Issue((A,), IssueReason.REVOKED)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        placeholder_of(A),
+        stored(A, made=NOW - 90 * DAY, revoke_requested="superseded"),
+        stored(A, written_sha256="by hand", revoke_requested="superseded"),
+        replace(
+            placeholder_of(A), marks=replace(placeholder_of(A).marks, revoke_requested="superseded")
+        ),
+    ],
+)
+def test_nothing_to_revoke(held: Stored) -> None:
+    """Placeholder, expired, by hand: no certificate of ours is in anybody's way."""
+    assert not isinstance(decide(situation(spec_of(A), held)).decision, Revoke)
+
+
+def test_a_reason_that_is_none() -> None:
+    """Values are exact, anything else is a Defect (DESIGN §6)."""
+    verdict = decide(situation(spec_of(A), stored(A, revoke_requested="please")))
+    assert isinstance(verdict.decision, Keep)
+    assert codes(verdict) == ["RevocationReasonUnknown"]
+
+
+def revocation_failed(held: Stored, now: datetime) -> Ledger:
+    """A ledger in which the revocation of A's certificate failed."""
+    case = Case(spec_of(A), CA, held)
+    return setbacks.refused(Ledger(), case, Setback("no", REVOCATION), now)
+
+
+def test_a_revocation_that_failed_is_tried_again() -> None:
+    """It waits and is told; meanwhile the target is not settled, which would forget it."""
+    held = stored(A, revoke_requested="superseded")
+    asked = situation(spec_of(A), held, ledger=revocation_failed(held, NOW))
+    verdict = decide(asked)
+    assert verdict.decision == Defer(NOW + MINUTE, IssueReason.REVOKED, (A,))
+    assert codes(verdict) == ["RevocationFailed"]
+    assert decide(replace(asked, now=NOW + MINUTE)).decision == Revoke("superseded")
+
+
+def test_a_revocation_that_fails_lets_nothing_expire() -> None:
+    """A due renewal does not wait for it (failing.py, revocation_failure)."""
+    held = stored(A, revoke_requested="superseded")
+    due = renew_at(held.leaf)
+    asked = situation(spec_of(A), held, ledger=revocation_failed(held, due), now=due)
+    assert decide(asked).decision == Issue((A,), IssueReason.RENEWAL_DUE)
+
+
+def test_whoever_takes_the_wish_back_has_no_failure() -> None:
+    """The annotation is part of what the failure depends on (armed_by)."""
+    ledger = revocation_failed(stored(A, revoke_requested="superseded"), NOW)
+    assert isinstance(quiet(situation(spec_of(A), stored(A), ledger=ledger)), Keep)
 
 
 # --- the digest

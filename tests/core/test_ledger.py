@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acmeistio.planning.ledger import MAX_DIGESTS, Failure, Ledger, OpenOrder, Pause
+from acmeistio.planning.ledger import MAX_DIGESTS, NEVER, Failure, Ledger, OpenOrder, Pause
 from acmeistio.planning.ledger_text import (
     SCHEMA_VERSION,
     NewerLedger,
@@ -88,8 +89,27 @@ def endless_version(document: Any) -> None:
     document["schemaVersion"] = float("inf")
 
 
+def budgets_of_another_kind(document: Any) -> None:
+    """Budgets are by directory, kind and subject."""
+    document["budgets"] = []
+
+
+def unknown_kind(document: Any) -> None:
+    """What a budget is for is one of a few things."""
+    document["budgets"] = {"https://ca.example": {"another": {"": 0}}}
+
+
 @pytest.mark.parametrize(
-    "spoil", [without_zone, endless_count, name_of_another_kind, missing_part, endless_version]
+    "spoil",
+    [
+        without_zone,
+        endless_count,
+        name_of_another_kind,
+        missing_part,
+        endless_version,
+        budgets_of_another_kind,
+        unknown_kind,
+    ],
 )
 def test_a_spoilt_ledger_is_unreadable(spoil: Callable[[Any], None]) -> None:
     """What is not a ledger is UnreadableLedger and nothing else (ledger.from_json)."""
@@ -222,3 +242,42 @@ def test_tidied() -> None:
     assert FULL.tidied(declared, frozenset(), NOW).orders == {}
     assert FULL.tidied(declared, targets, NOW + DAY).pauses == {}
     assert FULL.tidied(declared, targets, NOW + DAY).names == FULL.names
+
+
+def test_what_is_settled_is_tidied() -> None:
+    """A target that wants no order has no failure, nor an order that is open (ledger.py)."""
+    declared, targets = frozenset({("ca", A)}), frozenset({TARGET})
+    tidy = FULL.tidied(declared, targets, NOW, settled=targets)
+    assert (tidy.targets, tidy.orders) == ({}, {})
+    assert (tidy.names, tidy.budgets) == (FULL.names, FULL.budgets)
+
+
+def test_budgets_that_are_full_are_tidied() -> None:
+    """Whoever declares what: what is spent at a CA stays spent until it is refilled."""
+    nobody: frozenset[Any] = frozenset()
+    assert FULL.tidied(nobody, nobody, NOW + 2 * DAY).budgets == FULL.budgets
+    assert FULL.tidied(nobody, nobody, NOW + 3 * DAY).budgets == {}
+
+
+def test_budgets_are_written_in_whole_seconds() -> None:
+    """Rounded up: rather a second too late than one too early (ledger_text.py)."""
+    (key,) = FULL.budgets
+    ledger = Ledger(budgets={key: NOW + timedelta(microseconds=1)})
+    assert from_json(to_json(ledger)).budgets == {key: NOW + timedelta(seconds=1)}
+
+
+def test_a_name_that_is_reachable_again_is_tried_at_once() -> None:
+    """A probe that turns green ends its wait, not a refusal for good (rearming.py)."""
+    ledger = FULL.name_rearmed("ca", A, NOW)
+    assert ledger.names["ca", A] == replace(FAILURE, retry_at=NOW)
+    assert ledger.name_rearmed("ca", A, NOW) is ledger
+    assert FULL.name_rearmed("ca", B, NOW) is FULL
+    for_good = Ledger(names={("ca", A): replace(FAILURE, retry_at=NEVER)})
+    assert for_good.name_rearmed("ca", A, NOW) is for_good
+
+
+def test_a_failure_at_one_ca_is_none_at_another() -> None:
+    """What one CA refuses another may issue (ledger.py, TargetKey)."""
+    ledger = FULL.target_failed(TARGET, "other", FAILURE)
+    assert set(ledger.targets) == {(TARGET, "ca"), (TARGET, "other")}
+    assert ledger.issued(TARGET, "ca", frozenset()).targets == {}

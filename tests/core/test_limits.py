@@ -333,13 +333,17 @@ RETRY = "retry after 2030-01-01 13:00:00 UTC"
             {(Kind.ORDERS, "")},
         ),
         (
-            'too many certificates (50) already issued for "example.com" in the last 168h0m0s, '
-            f"{RETRY}{HELP}x",
+            (
+                'too many certificates (50) already issued for "example.com" in the last 168h0m0s, '
+                f"{RETRY}{HELP}x"
+            ),
             {(Kind.DOMAIN, "example.com")},
         ),
         (
-            "too many certificates (5) already issued for this exact set of identifiers in the "
-            f"last 168h0m0s, {RETRY}{HELP}x",
+            (
+                "too many certificates (5) already issued for this exact set of identifiers in the "
+                f"last 168h0m0s, {RETRY}{HELP}x"
+            ),
             {(Kind.NAME_SET, limits.set_digest([A, B, *names("www.example.org")]))},
         ),
         (

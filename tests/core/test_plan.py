@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 import pytest
@@ -16,21 +16,28 @@ from acmeistio.model import (
     Decision,
     Defer,
     Issue,
+    IssueReason,
     Keep,
     Leaf,
     Marks,
+    Revoke,
     Stored,
     StoreKnown,
     StorePlaceholder,
     Target,
     Validate,
+    is_by_hand,
 )
 from acmeistio.names import DnsName, covers
-from acmeistio.planning.backoff import after_failures
+from acmeistio.planning import limits, setbacks
 from acmeistio.planning.decide import Verdict
-from acmeistio.planning.ledger import Failure, Ledger
+from acmeistio.planning.failing import REVOCATION, armed_by
+from acmeistio.planning.ledger import NEVER, Ledger
 from acmeistio.planning.ledger_text import from_json, to_json
 from acmeistio.planning.plan import Plan, World, plan
+from acmeistio.planning.renewal import endangered_at, last_resort_at, pressing_at, renew_at
+from acmeistio.planning.setbacks import Case, Setback
+from acmeistio.planning.shares import costs_of
 from tests.core.builders import (
     DAY,
     INSTALLATION,
@@ -41,13 +48,12 @@ from tests.core.builders import (
     A,
     B,
     declaration,
-    digest_of,
     failed_name,
     placeholder_of,
     spec_of,
     stored,
 )
-from tests.core.strategies import NAMES, Drawn, worlds
+from tests.core.strategies import NAMES, SMALL, Drawn, worlds
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -82,6 +88,12 @@ def after(drawn: Drawn, made: Plan, working: Mapping[Target, Verdict] | None = N
             case Validate(name=name):
                 ledger = ledger.name_proved(spec.issuer, name)
                 continue
+            case Revoke():
+                before = held[target]
+                assert isinstance(before, Stored)
+                noted = replace(before.marks, revoked_sha256=before.leaf.sha256)
+                held[target] = replace(before, marks=noted)
+                continue
             case _:
                 continue
         held[target] = known[target]
@@ -105,6 +117,8 @@ def issued(world: World, spec: CertificateSpec, ordered: tuple[str, ...], marks:
         directory_url=world.installation.issuers[spec.issuer].directory_url,
         profile=spec.profile,
         declared_by=spec.sources,
+        fallback_for=spec.fallback_for,
+        allows_downgrade=marks.allows_downgrade,
         renew_requested_at=marks.renew_requested_at,
         renewed_for=marks.renew_requested_at,
     )
@@ -133,7 +147,9 @@ def test_the_order_never_matters(data: st.DataObject, drawn: Drawn) -> None:
             shuffled(data, world.ledger.targets),
             shuffled(data, world.ledger.orders),
             shuffled(data, world.ledger.pauses),
+            shuffled(data, world.ledger.budgets),
         ),
+        suggestions=shuffled(data, world.suggestions),
     )
     assert plan(other) == plan(world)
 
@@ -162,22 +178,65 @@ def test_a_plan_carried_out_leaves_nothing_to_do(drawn: Drawn) -> None:
 
 
 def after_failing(drawn: Drawn, made: Plan, broken: frozenset[DnsName]) -> Drawn:
-    """The same where the CA can't validate some names: those orders fail, as issuing.py has it."""
-    ledger = drawn.world.ledger
+    """The same where the CA can't validate some names: those orders fail, as attempt.py has it."""
+    world, ledger = drawn.world, drawn.world.ledger
     working: dict[Target, Verdict] = {}
     for target, verdict in made.verdicts.items():
-        decision, spec = verdict.decision, made.specs[target]
-        if not isinstance(decision, Issue) or not broken & set(decision.names):
+        failed = broken.intersection(asked_for(verdict.decision))
+        if failed:
+            case = case_of(world, verdict)
+            ledger = setbacks.names_failed(ledger, case, dict.fromkeys(failed, NO), world.now)
+        else:
             working[target] = verdict
-            continue
-        held = drawn.world.held[target]
-        for name in sorted(broken & set(decision.names)):
-            digest = digest_of(spec, held.marks if held else None, name)
-            before = ledger.names.get((spec.issuer, name))
-            count = before.count + 1 if before and digest in before.armed_by else 1
-            failure = Failure(count, after_failures(count, drawn.world.now), (digest,), "NXDOMAIN")
-            ledger = ledger.name_failed(spec.issuer, name, failure)
-    return after(replace(drawn, world=replace(drawn.world, ledger=ledger)), made, working)
+    return after(replace(drawn, world=replace(world, ledger=ledger)), made, working)
+
+
+NO = Setback("NXDOMAIN", "dns")
+
+
+def asked_for(decision: Decision) -> tuple[DnsName, ...]:
+    """The names that a CA is asked to validate."""
+    match decision:
+        case Issue(names=ordered):
+            return ordered
+        case Validate(name=name):
+            return (name,)
+    return ()
+
+
+def case_of(world: World, verdict: Verdict) -> Case:
+    """What was to be done."""
+    spec = verdict.spec
+    return Case(spec, world.installation.issuers[spec.issuer], world.held[spec.target])
+
+
+def after_refusals(drawn: Drawn, made: Plan) -> Drawn:
+    """The world once every CA has refused all that the plan asks of it; then it is tidied."""
+    world, ledger = drawn.world, drawn.world.ledger
+    repairs: dict[Target, Verdict] = {}
+    for target, verdict in made.verdicts.items():
+        case = case_of(world, verdict)
+        match verdict.decision:
+            case Issue():
+                ledger = setbacks.refused(ledger, case, NO, world.now)
+            case Validate(name=name):
+                ledger = setbacks.names_failed(ledger, case, {name: NO}, world.now)
+            case Revoke():
+                ledger = setbacks.refused(ledger, case, Setback("no", REVOCATION), world.now)
+            case StoreKnown() | StorePlaceholder():
+                repairs[target] = verdict
+    settled = frozenset(t for t, d in decisions(made).items() if isinstance(d, Keep))
+    ledger = ledger.tidied(made.names, frozenset(made.specs), world.now, settled=settled)
+    return after(replace(drawn, world=replace(world, ledger=ledger)), made, repairs)
+
+
+@given(worlds())
+def test_refusals_end_in_waiting(drawn: Drawn) -> None:
+    """Whatever a CA refuses, nothing is asked again and again, of it or its fallback in turn."""
+    for _ in range(ROUNDS):
+        drawn = after_refusals(drawn, plan(drawn.world))
+    for decision in decisions(plan(drawn.world)).values():
+        assert isinstance(decision, Keep | Defer)
 
 
 @given(worlds(), st.frozensets(st.sampled_from(NAMES[:4])))
@@ -186,7 +245,7 @@ def test_names_that_fail_end_in_waiting(drawn: Drawn, broken: frozenset[DnsName]
 
     Also where several Secrets want it: they must not take turns in trying it.
     """
-    for _ in range(2 * ROUNDS):
+    for _ in range(ROUNDS):
         drawn = after_failing(drawn, plan(drawn.world), broken)
     for decision in decisions(plan(drawn.world)).values():
         assert isinstance(decision, Keep | Defer)
@@ -214,11 +273,11 @@ def test_only_declared_names_are_ordered(drawn: Drawn) -> None:
     world = drawn.world
     for target, decision in decisions(plan(world)).items():
         declared = {n for d in world.declarations if d.target == target for n in d.names}
-        if isinstance(decision, Issue | Defer):
-            assert decision.names
-            assert declared >= set(decision.names)
-            assert len(set(decision.names)) == len(decision.names) <= 3
-            assert "*.example.com" not in decision.names
+        names = decision.names if isinstance(decision, Defer) else asked_for(decision)
+        assert names or not isinstance(decision, Issue | Defer)
+        assert declared >= set(names)
+        assert len(set(names)) == len(names) <= 3
+        assert "*.example.com" not in names
 
 
 @given(worlds())
@@ -235,23 +294,48 @@ def test_foreign_and_unknown_targets_are_left_alone(drawn: Drawn) -> None:
 
 
 @given(worlds())
-def test_failing_names_are_not_ordered(drawn: Drawn) -> None:
-    """A name whose backoff runs is in no order (DESIGN §5, No name blocks another)."""
+def test_failing_names_are_not_asked_for(drawn: Drawn) -> None:
+    """A name whose backoff runs is in no order, nor tried alone (DESIGN §5, No name blocks)."""
     world = drawn.world
-    made = plan(world)
-    told = {
-        (dict(d.facts)["name"], d.subject) for d in made.defects if d.code == "ValidationFailed"
-    }
-    for target, decision in decisions(made).items():
-        if not isinstance(decision, Issue):
-            continue
-        spec = made.specs[target]
-        for name in decision.names:
-            if any(name in other.names for other in made.specs.values() if other != spec):
-                continue  # the failure may be the other Secret's, which is told of the same object
+    for target, verdict in plan(world).verdicts.items():
+        spec, held = verdict.spec, world.held[target]
+        issuer, marks = world.installation.issuers[spec.issuer], held.marks if held else None
+        for name in asked_for(verdict.decision):
             failure = world.ledger.names.get((spec.issuer, name))
-            waiting = failure and failure.retry_at > world.now and failure.armed_by != ("stale",)
-            assert not waiting or not any((name, ref) in told for ref in spec.declared_by[name])
+            if failure and armed_by(spec, issuer, marks, name) in failure.armed_by:
+                assert failure.retry_at <= world.now
+
+
+@given(worlds())
+def test_no_limit_is_overspent(drawn: Drawn) -> None:
+    """All that a plan asks for at once can be paid together (DESIGN §5, Rate limits)."""
+    world = drawn.world
+    made, budgets = plan(world), world.ledger.budgets
+    for target, verdict in made.verdicts.items():
+        if target in world.ledger.orders:
+            continue  # one that is open costs nothing more
+        case = case_of(world, verdict)
+        costs = costs_of(verdict.decision, case.issuer, case.held, world.now)
+        assert limits.payable_at(budgets, costs, world.now) == world.now
+        budgets = limits.spent(budgets, costs, world.now)
+        for name in asked_for(verdict.decision):
+            failures = limits.costs_of_failures(case.issuer, [name])
+            assert limits.payable_at(world.ledger.budgets, failures, world.now) == world.now
+
+
+@given(worlds())
+def test_nothing_trusted_is_replaced_by_what_is_not(drawn: Drawn) -> None:
+    """Unless the Secret says so, or nothing valid is served (DESIGN §5, Bundles)."""
+    world, urls = drawn.world, {i.directory_url: i for i in SMALL.issuers.values()}
+    for target, verdict in plan(world).verdicts.items():
+        held = world.held[target]
+        if not isinstance(verdict.decision, Issue) or not isinstance(held, Stored):
+            continue
+        if held.leaf.not_after <= world.now or held.marks.allows_downgrade or is_by_hand(held):
+            continue
+        made_by = urls[held.marks.directory_url or ""]
+        asked = SMALL.issuers[verdict.spec.issuer]
+        assert asked.trusted or not made_by.trusted or held.marks.placeholder
 
 
 @given(worlds())
@@ -274,19 +358,55 @@ def test_nothing_changes_before_it_is_looked_at_again(drawn: Drawn, part: float)
     """
     world = drawn.world
     made = plan(world)
-    for target, decision in decisions(made).items():
+    for target, verdict in made.verdicts.items():
+        decision = verdict.decision
         until = decision.look_again_at if isinstance(decision, Keep) else None
         until = decision.until if isinstance(decision, Defer) else until
-        if not until and not isinstance(decision, Keep):
+        if (not until and not isinstance(decision, Keep)) or is_rate_limited(verdict):
             continue
-        until = until or world.now + 400 * DAY
+        until = min(until or NEVER, world.now + 400 * DAY)
         later = replace(world, now=world.now + (until - world.now) * part)
         then = plan(later).verdicts[target].decision
         if isinstance(decision, Defer):
             assert isinstance(then, Defer)
-            assert then.until == until
+            assert then.until == decision.until
         else:
             assert then == decision
+
+
+def is_rate_limited(verdict: Verdict) -> bool:
+    """Whether the decision is one of shares.py."""
+    ref = verdict.spec.target.ref
+    return any(made.code == "RateLimited" and made.subject == ref for made in verdict.defects)
+
+
+def instants_of(world: World) -> list[datetime]:
+    """When something is another thing by the course of time alone."""
+    ledger = world.ledger
+    found = [failure.retry_at for failure in (*ledger.names.values(), *ledger.targets.values())]
+    found += [pause.until for pause in ledger.pauses.values()]
+    found += [i for window in world.suggestions.values() for i in (window.start, window.end)]
+    for target, held in world.held.items():
+        if isinstance(held, Stored):
+            leaf = held.leaf
+            found.append(renew_at(leaf, world.suggestions.get(target)))
+            found += [stage(leaf) for stage in (renew_at, pressing_at, endangered_at)]
+            found += [last_resort_at(leaf), leaf.not_after]
+    return [instant for instant in found if instant > world.now]
+
+
+@given(worlds(), st.floats(0, 0.999))
+def test_whoever_waits_for_a_limit_waits_as_told(drawn: Drawn, part: float) -> None:
+    """Nobody's turn comes before it was told, as long as nothing else changes (shares.py)."""
+    world = drawn.world
+    made = plan(world)
+    quiet_until = min([*instants_of(world), made.look_again_at or world.now], default=world.now)
+    then = plan(replace(world, now=world.now + (quiet_until - world.now) * part))
+    for target, verdict in made.verdicts.items():
+        if is_rate_limited(verdict) and isinstance(verdict.decision, Defer):
+            decision = then.verdicts[target].decision
+            assert isinstance(decision, Defer)
+            assert decision.until >= verdict.decision.until
 
 
 @given(worlds())
@@ -303,7 +423,7 @@ def test_a_served_name_is_not_dropped_lightly(drawn: Drawn) -> None:
     """A certificate that serves is never made worse by a first stumble (DESIGN §5).
 
     A name that is declared, served by a valid certificate of ours and failed once or twice is
-    part of the next order, unless that is a renewal whose other names are endangered.
+    part of the next order, unless its other names are endangered.
     """
     world = drawn.world
     made = plan(world)
@@ -315,10 +435,14 @@ def test_a_served_name_is_not_dropped_lightly(drawn: Drawn) -> None:
             continue
         spec = made.specs[target]
         served = [name for name in spec.names if covers(held.leaf.names, name)]
+        suggestion = world.suggestions.get(target)
+        recalled = suggestion is not None and suggestion.end <= world.now
+        if recalled or decision.reason is IssueReason.REVOKED:
+            continue
         for name in set(served) - set(decision.names):
-            failure = world.ledger.names[spec.issuer, name]
-            endangered = held.leaf.not_after - world.now <= world.now - held.leaf.not_before
-            assert failure.count >= 3 or endangered
+            failure = world.ledger.names.get((spec.issuer, name))
+            given_up = failure is not None and (failure.count >= 3 or failure.is_permanent)
+            assert given_up or world.now >= endangered_at(held.leaf)
 
 
 # --- examples
