@@ -27,7 +27,9 @@ from acmeistio.model import (
     ObjectRef,
     Target,
 )
-from acmeistio.planning.plan import Plan, World, plan
+from acmeistio.planning.ledger import Ledger, NameKey
+from acmeistio.planning.plan import Plan, World
+from acmeistio.planning.planner import Planner
 from acmeistio.planning.replay import replayed, taken_up
 from acmeistio.ports import Clock, Leadership, Objects, Term
 from acmeistio.probing import Probes
@@ -53,6 +55,9 @@ takes: while many orders end, looking stays a small part of the work."""
 
 LONGEST_SLEEP_SECONDS = 300.0
 """A clock that jumped, or a change that nobody told of, is noticed after this at the latest."""
+
+READ_AT_ONCE = 32
+"""So many Secrets; others have their turn between them."""
 
 LOOK_FAILED_SECONDS = 2.0
 """What can't be looked at, or loaded at the start, is tried again after this."""
@@ -119,6 +124,14 @@ class Controller:
         self._renewals = renewals
         self._tending = tending
         self._rearming = Rearming(probes, ledger, clock)
+        self._planner = Planner()
+        self._declarers: tuple[
+            tuple[Declaration, ...] | None, Mapping[Target, tuple[ObjectRef, ...]]
+        ] = (None, {})
+        self._tidied: Ledger | None = None
+        """The ledger as it was left last, if nothing in it is about a target or a name."""
+        self._read_all_at = clock.monotonic()
+        """When nothing that was read before counted any more."""
         self._wake = asyncio.Event()
         renewals.changed = self._wake.set
         self._changes = self._changes_looked_at = 0
@@ -201,7 +214,7 @@ class Controller:
         waits = [LOOK_FAILED_SECONDS for e in self._unread.values() if isinstance(e, Transient)]
         if self._routes and self._routes.retry_seconds is not None:
             waits.append(self._routes.retry_seconds)
-        rearming_at = self._rearming.look(look.plan.specs.values(), term)
+        rearming_at = self._rearming.look(look.plan.specs, term)
         instants, now = (look.plan.look_again_at, rearming_at), self._clock.now()
         waits += [(instant - now).total_seconds() for instant in instants if instant]
         if waits:
@@ -209,7 +222,7 @@ class Controller:
 
     async def _look(self, term: Term) -> Look:
         seen = await self._looking.look()
-        declarers = _declarers(seen.declarations)
+        declarers = self._declarers_of(seen.declarations)
         held = await self._held(frozenset(declarers))
         self._renewals.seen(held, frozenset(declarers))
         self._replay(held)
@@ -224,10 +237,11 @@ class Controller:
             unreachable=self._probes.unreachable,
             suggestions=self._renewals.suggestions,
             awaited=self._renewals.awaited,
+            doubted=self._probes.targets,
         )
         routed = await self._routed(seen, term)
         self._probes.seen(seen.manifests)
-        current = plan(world)
+        current = await self._planned(world)
         if seen.complete:
             self._probes.retain(current.specs)
         unread = starmap(self._bulkheads.defect_of, self._unread.items())
@@ -237,6 +251,20 @@ class Controller:
             await self._tidy(current, term)
         found = {*seen.defects, *routed, *current.defects, *self._probed(current)}
         return Look(current, held, declarers, tuple(sorted({*found, *filter(None, errors)})))
+
+    def _declarers_of(
+        self, declarations: tuple[Declaration, ...]
+    ) -> Mapping[Target, tuple[ObjectRef, ...]]:
+        """Which objects want each target; the same value where the declarations are the same."""
+        if self._declarers[0] is not declarations:
+            self._declarers = (declarations, _declarers(declarations))
+        return self._declarers[1]
+
+    async def _planned(self, world: World) -> Plan:
+        """The plan; others have their turn while it is made."""
+        for _ in self._planner.steps(world):
+            await asyncio.sleep(0)
+        return self._planner.plan
 
     async def _routed(self, seen: Seen, term: Term) -> tuple[Defect, ...]:
         """Keep the route objects as they must be; what stands in the way."""
@@ -251,8 +279,8 @@ class Controller:
     def _probed(self, current: Plan) -> Iterator[Defect]:
         """What the probes have found, as far as it is worth telling."""
         refused = {name for _, name in self._ledger.ledger.names}
-        for spec in current.specs.values():
-            yield from self._probes.defects(spec, refused)
+        for target in self._probes.targets & current.specs.keys():
+            yield from self._probes.defects(current.specs[target], refused)
 
     def _replay(self, held: Mapping[Target, Held]) -> None:
         """Count what certificates that are seen first in this life say of the CAs' limits."""
@@ -268,51 +296,79 @@ class Controller:
 
         Unknown is not absent: what can't be read now is not in the world, nor in the plan.
         """
-        ordered = sorted(targets)
-        read = await asyncio.gather(*map(self._secrets.read, ordered), return_exceptions=True)
-        held, self._unread = {}, {}
-        for target, found in zip(ordered, read, strict=True):
-            if isinstance(found, BaseException):
-                self._unread[target] = found
-                if not isinstance(found, Forbidden):
-                    self._journal.failed(f"reading Secret {target}", found)
-            else:
-                held[target] = found
+        self._trust_no_longer()
+        known, self._unread = self._secrets.known, {}
+        held = {target: known[target] for target in targets if target in known}
+        unread = sorted(targets - held.keys(), key=lambda target: (target.namespace, target.name))
+        for at in range(0, len(unread), READ_AT_ONCE):
+            some = unread[at : at + READ_AT_ONCE]
+            read = await asyncio.gather(*map(self._secrets.read, some), return_exceptions=True)
+            held |= self._could_be_read(zip(some, read, strict=True))
         return held
+
+    def _trust_no_longer(self) -> None:
+        """Now and then all is read anew: a change that nobody told of heals by itself."""
+        now = self._clock.monotonic()
+        if now - self._read_all_at >= LONGEST_SLEEP_SECONDS:
+            self._read_all_at = now
+            self._secrets.forget(None)
+
+    def _could_be_read(
+        self, answers: Iterable[tuple[Target, Held | BaseException]]
+    ) -> Iterator[tuple[Target, Held]]:
+        for target, found in answers:
+            if not isinstance(found, BaseException):
+                yield target, found
+                continue
+            self._unread[target] = found
+            if not isinstance(found, Forbidden):
+                self._journal.failed(f"reading Secret {target}", found)
 
     def _forget_undeclared(self, targets: frozenset[Target]) -> None:
         """Keys and failures of targets that nobody declares are not kept in memory."""
         self._pursuit.retain(targets)
         self._bulkheads.retain(targets)
+        self._secrets.retain(targets)
 
     async def _tidy(self, current: Plan, term: Term) -> None:
-        declared = frozenset(
-            (spec.issuer, name) for spec in current.specs.values() for name in spec.names
-        )
-        targets, now = frozenset(current.specs), self._clock.now()
-        settled = frozenset(
-            target
-            for target, verdict in current.verdicts.items()
-            if isinstance(verdict.decision, Keep) and not self._bulkheads.is_working(target)
-        )
+        """Have the ledger forget what is over; only what is in it is looked up."""
+        ledger, specs = self._ledger.ledger, current.specs
+        if ledger is self._tidied:
+            return
+        in_ledger = {*ledger.orders, *(target for target, _ in ledger.targets)}
+        targets, now = frozenset(in_ledger & specs.keys()), self._clock.now()
+        settled = frozenset(filter(lambda target: self._is_settled(target, current), targets))
+        declared = self._declared(current) if ledger.names else frozenset[NameKey]()
         with contextlib.suppress(Transient, Conflict):
             await self._ledger.change(
                 lambda ledger: ledger.tidied(declared, targets, now, settled=settled), term
             )
             await self._retain_keys(term)
+            ledger = self._ledger.ledger
+            is_empty = not (ledger.orders or ledger.targets or ledger.names)
+            self._tidied = ledger if is_empty else None
+
+    def _declared(self, current: Plan) -> frozenset[NameKey]:
+        specs = current.specs.values()
+        return frozenset((spec.issuer, name) for spec in specs for name in spec.names)
+
+    def _is_settled(self, target: Target, current: Plan) -> bool:
+        """Whether a target wants no order, and none was under way since that was looked at."""
+        wants_none = isinstance(current.verdicts[target].decision, Keep)
+        return wants_none and self._bulkheads.is_free(target)
 
     def _act(self, current: Plan, held: Mapping[Target, Held], term: Term) -> None:
         """Start what is to be done."""
         for target, verdict in current.verdicts.items():
             decision = verdict.decision
-            wanted = not isinstance(decision, Keep | Defer)
+            wanted = not isinstance(decision, (Keep, Defer))
             if wanted and self._bulkheads.is_free(target):
                 work = self._pursuit.pursue(current.specs[target], decision, held[target], term)
                 self._bulkheads.start(target, work)
 
     async def _follow_changes(self) -> None:
         while True:
-            await self._objects.changed()
+            self._secrets.forget(await self._objects.changed())
             self._changes += 1
             self._wake.set()
 
@@ -341,7 +397,9 @@ class Controller:
 
 def _declarers(declarations: Iterable[Declaration]) -> dict[Target, tuple[ObjectRef, ...]]:
     """Which objects want each target."""
-    found: dict[Target, set[ObjectRef]] = {}
+    found: dict[Target, tuple[ObjectRef, ...]] = {}
     for declaration in declarations:
-        found.setdefault(declaration.target, set()).add(declaration.source)
-    return {target: tuple(sorted(refs)) for target, refs in found.items()}
+        target, source = declaration.target, declaration.source
+        others = found.get(target)
+        found[target] = (source,) if others is None else tuple(sorted({*others, source}))
+    return found

@@ -7,8 +7,9 @@ Decides nothing.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,9 @@ KINDS = tuple(
     )
 )
 """All kinds that are listed."""
+
+READ_AT_ONCE = 25
+"""So many objects are read between two breaths: some milliseconds."""
 
 _NOTHING = object()
 
@@ -91,6 +95,8 @@ class Looking:
         self._ever_read: set[str] = set()
         self._read_with: Surroundings | None = None
         self._gone_over: dict[tuple[str, ...], _GoneOver] = {}
+        self._all: tuple[tuple[Found, ...], Found] | None = None
+        """What each source has found, and that as one."""
         self._namespaces: _Namespaces | None = None
         self._configured: tuple[Manifest | None, Installation] | None = None
         """The mesh's ConfigMap as it was read last, and the installation with what it says."""
@@ -106,7 +112,7 @@ class Looking:
             installation, controllers, namespaces.domains_of, namespaces.labels_of
         )
         doubtful = self._doubtful(listings)
-        found = Found() if NAMESPACE in doubtful else self._read(manifests, surroundings)
+        found = Found() if NAMESPACE in doubtful else await self._read(manifests, surroundings)
         troubles = [
             Defect(trouble.subject, trouble.code, trouble.facts)
             for listing in listings.values()
@@ -165,15 +171,18 @@ class Looking:
         self._configured = (found, known)
         return known, ()
 
-    def _read(
+    async def _read(
         self, manifests: Mapping[str, tuple[Manifest, ...]], surroundings: Surroundings
     ) -> Found:
         """What all objects declare; a source whose kinds are as they were is not asked again."""
         if surroundings != self._read_with:
             self._read_with, self._gone_over = surroundings, {}
-        return joined(*(self._of(source, manifests, surroundings) for source in SOURCES))
+        parts = tuple([await self._of(source, manifests, surroundings) for source in SOURCES])
+        if self._all is None or not _same(self._all[0], parts):
+            self._all = (parts, joined(*parts))
+        return self._all[1]
 
-    def _of(
+    async def _of(
         self,
         source: Source,
         manifests: Mapping[str, tuple[Manifest, ...]],
@@ -184,26 +193,32 @@ class Looking:
         if before and _same(before.seen, seen):
             return before.found
         known = before.readings if before else {}
-        readings = [*self._current(source, manifests, surroundings, known)]
+        readings = [r async for r in self._current(source, manifests, surroundings, known)]
         together = self._together(source, readings)
         found = joined(*(reading.found for reading in readings), together)
         kept = {id(reading.manifest): reading for reading in readings}
         self._gone_over[source.KINDS] = _GoneOver(seen, kept, found)
         return found
 
-    def _current(
+    async def _current(
         self,
         source: Source,
         manifests: Mapping[str, tuple[Manifest, ...]],
         surroundings: Surroundings,
         known: Mapping[int, _Reading],
-    ) -> Iterator[_Reading]:
-        """A reading of each object; what is the same as at the last look is not read again."""
+    ) -> AsyncIterator[_Reading]:
+        """A reading of each object; what is the same as at the last look is not read again.
+
+        Others have their turn meanwhile.
+        """
+        read = 0
         for manifest, related in source.subjects(manifests):
             reading = known.get(id(manifest))
             if reading is None or not _same(reading.related, related):
                 found = self._declared(source, manifest, related, surroundings)
-                reading = _Reading(manifest, related, found)
+                reading, read = _Reading(manifest, related, found), read + 1
+                if read % READ_AT_ONCE == 0:
+                    await asyncio.sleep(0)
             yield reading
 
     def _declared(

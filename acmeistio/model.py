@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from acmeistio.issuer import Issuer
 from acmeistio.names import DnsName
@@ -51,9 +51,8 @@ def kind_of(manifest: Mapping[str, Any]) -> str:
     return f"{kind}.{group}" if kind == "Gateway" and slash else kind
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class Target:
-    """The Secret that a certificate is for."""
+class Target(NamedTuple):
+    """The Secret that a certificate is for. A tuple, since much is looked up by thousands."""
 
     namespace: str
     name: str

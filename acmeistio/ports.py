@@ -87,8 +87,11 @@ class Objects(Protocol):
     async def delete(self, ref: ObjectRef, version: str, term: Term) -> None:
         """Delete an object that is as it was read: of this resourceVersion, or gone already."""
 
-    async def changed(self) -> None:
-        """Return when something that was not written by this process may have changed."""
+    async def changed(self) -> frozenset[ObjectRef] | None:
+        """Return when something that was not written by this process may have changed.
+
+        The answer is what that may be, None where it can't be said: it may be anything.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,11 @@ class Probes:
         self._manifests: Mapping[str, tuple[Manifest, ...]] = {}
         self._changed_at = clock.now()
 
+    @property
+    def targets(self) -> frozenset[Target]:
+        """Those of which anything was found that is not as it must be."""
+        return frozenset(target for target, _ in self._found)
+
     def seen(self, manifests: Mapping[str, tuple[Manifest, ...]]) -> None:
         """Objects as they are now. If any has changed, what failed is asked again soon."""
         if any(self._manifests.get(kind) is not found for kind, found in manifests.items()):

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import datetime
 
 from acmeistio.errors import Conflict, Transient
-from acmeistio.model import CertificateSpec
+from acmeistio.model import CertificateSpec, Target
 from acmeistio.names import DnsName
 from acmeistio.ports import Clock, Term
 from acmeistio.probing import Probes
@@ -28,12 +28,13 @@ class Rearming:
         self._clock = clock
         self._round: asyncio.Task[None] | None = None
 
-    def look(self, specs: Iterable[CertificateSpec], term: Term) -> datetime | None:
+    def look(self, specs: Mapping[Target, CertificateSpec], term: Term) -> datetime | None:
         """Begin to ask about those that are due; when the next one is, if any waits."""
         failures, now = self._ledger.ledger.names, self._clock.now()
         waiting = [
             (spec, name, at)
-            for spec in specs
+            for spec in map(specs.get, self._probes.targets if failures else ())
+            if spec
             for name, at in self._probes.failed(spec)
             if (spec.issuer, name) in failures and failures[spec.issuer, name].retry_at > now
         ]

@@ -47,7 +47,6 @@ class _Asked:
     issuer: Issuer
     renewal_id: str
     ask_at: datetime | None
-    is_awaited: bool
     failures: int = 0
 
 
@@ -74,11 +73,12 @@ class Renewals:
         self._news = asyncio.Event()
         self._began_at = clock.now()
         self.suggestions: dict[Target, Suggestion] = {}
+        self._awaited: set[Target] = set()
 
     @property
     def awaited(self) -> frozenset[Target]:
         """Targets that may be due, and that no CA has answered for yet in this life."""
-        return frozenset(t for t, asked in self._asked.items() if asked.is_awaited)
+        return frozenset(self._awaited)
 
     def seen(self, held: Mapping[Target, Held], declared: Collection[Target]) -> None:
         """These are the certificates that are stored now, as far as they could be read."""
@@ -97,8 +97,9 @@ class Renewals:
         issuer = self._issuers.get(_directory_of(held) or "")
         if isinstance(held, Stored) and issuer and held.leaf.renewal_id:
             at, is_awaited = self._first(held)
-            asked = _Asked(held, issuer, held.leaf.renewal_id, at, is_awaited)
+            asked = _Asked(held, issuer, held.leaf.renewal_id, at)
             self._asked[target] = asked
+            self._awaited |= {target} if is_awaited else set()
             self._schedule(target, asked, at)
 
     def _first(self, held: Stored) -> tuple[datetime, bool]:
@@ -118,6 +119,7 @@ class Renewals:
 
     def _forget(self, target: Target) -> None:
         self._asked.pop(target, None)
+        self._awaited.discard(target)
         self.suggestions.pop(target, None)
 
     async def run(self) -> None:
@@ -179,12 +181,12 @@ class Renewals:
             asked.failures, seconds = 0, info.retry_after_seconds
             suggestion = Suggestion(asked.renewal_id, info.start, info.end, info.explanation_url)
         if self._asked.get(target) is asked:
-            self._answered(target, asked, suggestion)
+            self._answered(target, suggestion)
             self._schedule(target, asked, self._clock.now() + timedelta(seconds=seconds))
 
-    def _answered(self, target: Target, asked: _Asked, suggestion: Suggestion | None) -> None:
-        before, was_awaited = self.suggestions.get(target), asked.is_awaited
-        asked.is_awaited = False
+    def _answered(self, target: Target, suggestion: Suggestion | None) -> None:
+        before, was_awaited = self.suggestions.get(target), target in self._awaited
+        self._awaited.discard(target)
         if suggestion:
             self.suggestions[target] = suggestion
         else:

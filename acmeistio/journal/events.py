@@ -65,6 +65,8 @@ class EventJournal:
         self._announcer = announcer
         self._clock = clock
         self._told_at: dict[_Telling, float] = {}
+        self._looked_at: dict[Target, tuple[CertificateSpec, Stored]] = {}
+        """What newcomers were told of: nobody is new to what is the same."""
         self._served: dict[Target, set[ObjectRef]] = {}
         """Who was told in this life that its names are served."""
 
@@ -76,15 +78,18 @@ class EventJournal:
 
     def _tell_served(self, look: Look) -> None:
         """Who came after a certificate was issued and finds all its names in it."""
-        self._served = {
-            target: refs.intersection(look.declarers[target])
-            for target, refs in self._served.items()
-            if target in look.declarers
-        }
+        for target in self._served.keys() - look.declarers.keys():
+            del self._served[target]
+        for target in self._looked_at.keys() - look.declarers.keys():
+            del self._looked_at[target]
         now = self._clock.now()
         for target, spec in look.plan.specs.items():
-            held = look.held.get(target)
+            held, known = look.held.get(target), self._looked_at.get(target)
+            if known and known[0] is spec and known[1] is held:
+                continue
             if isinstance(held, Stored) and _is_of_a_ca(held) and held.leaf.not_after > now:
+                self._looked_at[target] = (spec, held)
+                self._served.setdefault(target, set()).intersection_update(look.declarers[target])
                 self._tell_newcomers(spec, held, look.plan.verdicts[target])
 
     def _tell_newcomers(self, spec: CertificateSpec, held: Stored, verdict: Verdict) -> None:

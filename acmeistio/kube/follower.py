@@ -38,6 +38,7 @@ from acmeistio.kube.groups import Groups
 from acmeistio.kube.refusals import Gone, Missing
 from acmeistio.kube.resources import Resource
 from acmeistio.kube.stream import Bookmark, Change, lines, page, told
+from acmeistio.model import ObjectRef
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +53,9 @@ SILENCE_SECONDS = 90.0
 """A connection over which nothing comes for so long is dead: bookmarks come every minute. Where
 nothing at all has happened the API server may leave one out, and before the first change of a kind
 all of them; then everything is listed for nothing, and it goes on."""
+
+
+News = Callable[[ObjectRef | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +78,13 @@ class Selection:
 
 
 class Follower:
-    """One list-watch. `news` is called whenever something may have changed, not by us."""
+    """One list-watch.
 
-    def __init__(
-        self, client: Client, groups: Groups, selection: Selection, news: Callable[[], None]
-    ) -> None:
+    `news` is called whenever something may have changed, not by us: with the object, or with None
+    where it may be any of them.
+    """
+
+    def __init__(self, client: Client, groups: Groups, selection: Selection, news: News) -> None:
         self._groups = groups
         self.selection = selection
         self.collection = Collection()
@@ -161,7 +167,7 @@ class Follower:
         is_news = self.collection.listed(found, part.version)
         self._advance(Listed(part.version))
         if is_news:
-            self._news()
+            self._news(None)
 
     async def _watch(self, version: int) -> None:
         began = time.monotonic()
@@ -188,7 +194,7 @@ class Follower:
         self._advance(Received(what.version))
         is_in_order = isinstance(self._state.phase, Watching)
         if is_in_order and isinstance(what, Change) and self.collection.changed(what):
-            self._news()
+            self._news(ObjectRef(self.resource.kind, *what.key))
 
     def _advance(self, happening: Happening) -> None:
         now = time.monotonic()
@@ -202,7 +208,7 @@ class Follower:
     def _answered(self) -> None:
         """There is an answer, be it that there is no such kind."""
         if self._tried.is_set() and not self._is_known:
-            self._news()
+            self._news(None)
         self._is_known = True
         before, self._was_absent = self._was_absent, self._state.is_absent
         if before is not None and before != self._was_absent:
@@ -217,4 +223,4 @@ class Follower:
         if loss and not before and (self.selection.namespace or type(loss.error) is Transient):
             _log.warning("%s can't be followed: %s", self.selection, loss.error)
         if (loss is None) != (before is None):
-            self._news()
+            self._news(None)

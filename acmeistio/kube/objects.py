@@ -54,6 +54,8 @@ class KubeObjects:
         self._is_shared = is_shared
         self._whole = frozenset(whole)
         self._changed = asyncio.Event()
+        self._news: set[ObjectRef] | None = set()
+        """What has changed since somebody asked, None where that can't be said."""
         self._followers: dict[Selection, Follower] = {}
         self._tasks: dict[Selection, asyncio.Task[None]] = {}
 
@@ -156,7 +158,7 @@ class KubeObjects:
             written = outcome[0] if outcome else None
             news = [collection.write_ends(key, written) for collection in collections]
             if any(news):
-                self._changed.set()
+                self._heard(ref)
 
     async def _asked(
         self, method: str, ref: ObjectRef, body: Manifest | None = None
@@ -181,10 +183,20 @@ class KubeObjects:
         in_use = {follower.resource for follower in self._covering(resource, ref)}
         return sorted(resource.versions, key=lambda version: version not in in_use)
 
-    async def changed(self) -> None:
+    async def changed(self) -> frozenset[ObjectRef] | None:
         """See Objects.changed."""
         await self._changed.wait()
         self._changed.clear()
+        news, self._news = self._news, set()
+        return None if news is None else frozenset(news)
+
+    def _heard(self, ref: ObjectRef | None) -> None:
+        """An object has changed, or None: one of those that are followed."""
+        if ref is None:
+            self._news = None
+        elif self._news is not None:
+            self._news.add(ref)
+        self._changed.set()
 
     async def watch(self) -> None:
         """Follow what is to be followed, for ever."""
@@ -231,7 +243,7 @@ class KubeObjects:
 
     def _follow(self, selection: Selection) -> Follower:
         if selection not in self._followers:
-            follower = Follower(self._client, self._groups, selection, self._changed.set)
+            follower = Follower(self._client, self._groups, selection, self._heard)
             self._followers[selection] = follower
             self._tasks[selection] = asyncio.ensure_future(follower.run())
         return self._followers[selection]

@@ -136,10 +136,11 @@ class FolderObjects:
         self._generation += 1
         self._current.pop(path, None)
 
-    async def changed(self) -> None:
-        """See Objects.changed."""
+    async def changed(self) -> frozenset[ObjectRef] | None:
+        """See Objects.changed. Which object a file is, is not known before it is read."""
         await self._changed.wait()
         self._changed.clear()
+        return None
 
     async def watch(self) -> None:
         """Notice changes, and keep the files made from Secrets what they should be, for ever."""

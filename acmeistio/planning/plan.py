@@ -5,9 +5,10 @@ Planning twice changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 from acmeistio.issuer import Issuer
 from acmeistio.model import (
@@ -39,7 +40,7 @@ class World:
     not be read is left out of it, and of the plan: unknown is not absent. `unknown` are kinds of
     declaring objects that could not be read; `unreachable` says which names of a spec wait for a
     way. `suggestions` are what the CAs say of renewals, `awaited` the targets that they are asked
-    about now.
+    about now. `doubted` are the targets that `unreachable` may name, None where nobody knows.
     """
 
     declarations: tuple[Declaration, ...]
@@ -52,9 +53,10 @@ class World:
     unreachable: Callable[[CertificateSpec], Mapping[DnsName, Unreachable]] = lambda _: {}
     suggestions: Mapping[Target, Suggestion] = field(default_factory=dict)
     awaited: frozenset[Target] = frozenset()
+    doubted: frozenset[Target] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """One verdict per target, the Defects of all, and when to look again at the latest."""
 
@@ -63,12 +65,12 @@ class Plan:
     names: frozenset[NameKey] = frozenset()
     """All names, each with every issuer that may be asked for it: what failed there counts."""
 
-    @property
+    @cached_property
     def specs(self) -> Mapping[Target, CertificateSpec]:
         """What each target should hold, from the CA that is to be asked."""
         return {target: verdict.spec for target, verdict in self.verdicts.items()}
 
-    @property
+    @cached_property
     def look_again_at(self) -> datetime | None:
         """The earliest instant at which a decision changes by itself."""
         instants = [_instant(verdict) for verdict in self.verdicts.values()]
@@ -77,26 +79,28 @@ class Plan:
 
 def plan(world: World) -> Plan:
     """What to do now for every target."""
-    holders = {target: _holder(held) for target, held in world.held.items()}
-    known = [d for d in world.declarations if d.target in world.held]
-    known += [*_kept(world)]
-    specs, merge_defects = merge(known, holders, world.installation)
-    verdicts = {spec.target: _decided(spec, world) for spec in specs}
+    holders = {target: holder_of(held) for target, held in world.held.items()}
+    specs, merge_defects = merge(declared(world), holders, world.installation)
+    verdicts = {spec.target: decided(spec, world) for spec in specs}
     issuers = world.installation.issuers
     verdicts |= shared_out(verdicts, world.held, world.ledger, issuers, world.now)
     found = [d for verdict in verdicts.values() for d in verdict.defects]
-    names = frozenset(_names(specs, verdicts, issuers))
+    names = frozenset(n for s in specs for n in names_asked(s, verdicts[s.target], issuers))
     return Plan(verdicts, tuple(sorted({*merge_defects, *found})), names)
 
 
-def _names(
-    specs: Iterable[CertificateSpec],
-    verdicts: Mapping[Target, Verdict],
-    issuers: Mapping[str, Issuer],
+def declared(world: World) -> list[Declaration]:
+    """The declarations of the targets that could be read, and those that are kept."""
+    known = [d for d in world.declarations if d.target in world.held]
+    return [*known, *_kept(world)]
+
+
+def names_asked(
+    spec: CertificateSpec, verdict: Verdict, issuers: Mapping[str, Issuer]
 ) -> Iterator[NameKey]:
-    for spec in specs:
-        asked = {spec.issuer, issuers[spec.issuer].fallback, verdicts[spec.target].spec.issuer}
-        yield from ((issuer, name) for issuer in asked if issuer for name in spec.names)
+    """The names of a spec, each with every issuer that may be asked for it."""
+    asked = {spec.issuer, issuers[spec.issuer].fallback, verdict.spec.issuer}
+    yield from ((issuer, name) for issuer in sorted(filter(None, asked)) for name in spec.names)
 
 
 def _kept(world: World) -> Iterator[Declaration]:
@@ -104,7 +108,7 @@ def _kept(world: World) -> Iterator[Declaration]:
 
     Nothing else is known of them; a certificate that is made meanwhile must not lose their names.
     """
-    for target, held in world.held.items():
+    for target, held in world.held.items() if world.unknown else ():
         if not isinstance(held, Stored) or is_placeholder(held):
             continue
         issuers = world.installation.issuers.values()
@@ -122,7 +126,7 @@ def _kept(world: World) -> Iterator[Declaration]:
                 )
 
 
-def _decided(spec: CertificateSpec, world: World) -> Verdict:
+def decided(spec: CertificateSpec, world: World) -> Verdict:
     """The verdict for one target; a mistake of ours in finding it stays with that target."""
     try:
         return decide(_situation(spec, world))
@@ -146,7 +150,8 @@ def _situation(spec: CertificateSpec, world: World) -> Situation:
     )
 
 
-def _holder(held: Held) -> Holder:
+def holder_of(held: Held) -> Holder:
+    """What merging must know of a Secret."""
     if held is None:
         return Holder()
     if not isinstance(held, Stored) or is_placeholder(held):

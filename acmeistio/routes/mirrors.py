@@ -47,8 +47,10 @@ def mirrors(
     installation: Installation, manifests: Manifests, names: Collection[DnsName]
 ) -> Iterator[Route]:
     """All mirrors that are needed for the names that acmeistio is asked for."""
-    wanted = _Wanted(names)
     mirrored = [w for w in installation.gateways if w.routing is Routing.MIRROR]
+    if not mirrored and installation.routing is not Routing.MIRROR:
+        return
+    wanted = _Wanted(names)
     for workload in mirrored:
         yield from _of_ingresses(workload, installation, manifests, wanted)
     if mirrored:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -70,19 +70,48 @@ class Pair:
 
 
 class SecretStore:
-    """Target Secrets by name. Parsing is remembered by resourceVersion."""
+    """Target Secrets by name. Parsing is remembered by resourceVersion.
+
+    `known` is what was read and has not changed since, as far as anybody told (`forget`).
+    """
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
+        self.known: dict[Target, Held] = {}
+        self._reading: dict[Target, object] = {}
         self._parsed: dict[Target, tuple[str, Stored | Unusable]] = {}
 
     async def read(self, target: Target) -> Held:
         """What a target Secret holds, None when it does not exist. Raises Transient."""
+        reading = self._reading[target] = object()
         secret = await self._objects.get("Secret", target.namespace, target.name)
         if secret is None:
             self._parsed.pop(target, None)
-            return None
-        return self._held(target, secret)
+        held = None if secret is None else self._held(target, secret)
+        # What changed meanwhile is read again.
+        if self._reading.get(target) is reading:
+            del self._reading[target]
+            self.known[target] = held
+        return held
+
+    def forget(self, changed: Collection[ObjectRef] | None) -> None:
+        """These objects may have changed, None: any."""
+        if changed is None:
+            self.known, self._reading = {}, {}
+            return
+        for ref in changed:
+            if ref.kind == "Secret":
+                self._forget(Target(ref.namespace, ref.name))
+
+    def _forget(self, target: Target) -> None:
+        self.known.pop(target, None)
+        self._reading.pop(target, None)
+
+    def retain(self, targets: Collection[Target]) -> None:
+        """Nobody asks for others any more."""
+        for target in self.known.keys() - targets:
+            self._forget(target)
+            self._parsed.pop(target, None)
 
     def _held(self, target: Target, secret: Manifest) -> Stored | Unusable:
         version = resource_version(secret)
@@ -110,14 +139,16 @@ class SecretStore:
         target = spec.target
         secret = await self._objects.get("Secret", target.namespace, target.name)
         if secret is None:
-            await self._objects.create(_filled(_new(target), bundle, facts), term)
+            await self._put(
+                target, self._objects.create(_filled(_new(target), bundle, facts), term)
+            )
             return
         held = self._held(target, secret)
         if not held.marks.managed:
             raise Conflict(f"Secret {target} is not acmeistio's")
         if is_by_hand(held) and _sha256(held) != _sha256(instead_of):
             raise Conflict(f"Secret {target} was given another pair by hand meanwhile")
-        await self._objects.update(_filled(secret, bundle, facts), term)
+        await self._put(target, self._objects.update(_filled(secret, bundle, facts), term))
 
     async def pair(self, target: Target) -> Pair:
         """Chain and key as they are stored. Raises Conflict where there is no such pair now."""
@@ -131,7 +162,14 @@ class SecretStore:
         secret = await self._objects.get("Secret", target.namespace, target.name)
         if secret is None:
             raise Conflict(f"Secret {target} is gone")
-        await self._objects.update(_annotated(secret, facts), term)
+        await self._put(target, self._objects.update(_annotated(secret, facts), term))
+
+    async def _put(self, target: Target, write: Coroutine[Any, Any, Manifest]) -> None:
+        """Whatever comes of a write, what was known before it is so no more."""
+        try:
+            await write
+        finally:
+            self._forget(target)
 
 
 def placeholder_facts(spec: CertificateSpec, bundle: Bundle) -> dict[str, str | None]:

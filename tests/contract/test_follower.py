@@ -74,7 +74,7 @@ async def followed(*answers: Answer, selection: Selection = INGRESSES) -> AsyncI
     async with scripted(*answers) as server:
         client = await server.client()
         news: list[None] = []
-        follower = Follower(client, Groups(client), selection, lambda: news.append(None))
+        follower = Follower(client, Groups(client), selection, lambda _: news.append(None))
         task = asyncio.ensure_future(follower.run())
         try:
             yield Followed(server, follower, news)

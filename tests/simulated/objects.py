@@ -55,6 +55,10 @@ class ObjectStore:
         """A copy of an object."""
         return copy.deepcopy(self._objects.get((kind, namespace, name)))
 
+    def current(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        """An object as it is, the same value until it changes; to be changed by nobody."""
+        return self._objects.get((kind, namespace, name))
+
     def put(self, manifest: Manifest) -> Manifest:
         """Create or replace an object, whatever its version."""
         return self.write(manifest, None)
@@ -77,19 +81,19 @@ class ObjectStore:
         """Take an object away for one of the processes."""
         del self._objects[call.kind, call.namespace, call.name]
         self._listings.pop(call.kind, None)
-        self._tell(writer)
+        self._tell(writer, (call.kind, call.namespace, call.name))
 
     def touch(self) -> None:
         """Tell everybody that something may have changed."""
         self._listings.clear()
-        self._tell(None)
+        self._tell(None, None)
 
     def listing(self, kind: str) -> Listing:
         """All objects of a kind; the same values as long as nothing has changed."""
         if kind in self.incomplete:
             return Listing((), complete=False)
         if kind not in self._listings:
-            found = tuple(copy.deepcopy(m) for key, m in self._objects.items() if key[0] == kind)
+            found = tuple(m for key, m in self._objects.items() if key[0] == kind)
             self._listings[kind] = Listing(found, troubles=self.troubles.get(kind, ()))
         return self._listings[kind]
 
@@ -108,17 +112,17 @@ class ObjectStore:
         metadata["resourceVersion"] = str(self._version)
         self._objects[key] = fresh
         self._listings.pop(key[0], None)
-        self._tell(writer)
+        self._tell(writer, key)
         return copy.deepcopy(fresh)
 
     def connect(self, view: SimulatedObjects) -> None:
         """Tell `view` of changes that it did not make, for as long as it lives."""
         self._views.add(view)
 
-    def _tell(self, writer: SimulatedObjects | None) -> None:
+    def _tell(self, writer: SimulatedObjects | None, changed: Key | None) -> None:
         for view in self._views:
             if view is not writer:
-                view.news.set()
+                view.heard(changed)
 
 
 def _nothing(_call: Call) -> bool:
@@ -130,6 +134,7 @@ class SimulatedObjects:
 
     def __init__(self, store: ObjectStore, leadership: Leadership) -> None:
         self.news = asyncio.Event()
+        self._changed: set[ObjectRef] | None = set()
         self.unreachable: Callable[[Call], bool] = _nothing
         self.refused: Callable[[Call], bool] = _nothing
         self.writes: list[Call] = []
@@ -146,7 +151,7 @@ class SimulatedObjects:
     async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """See Objects.get."""
         await self._reach(Call("get", kind, namespace, name))
-        return self._store.get(kind, namespace, name)
+        return self._store.current(kind, namespace, name)
 
     async def create(self, manifest: Manifest, term: Term) -> Manifest:
         """See Objects.create."""
@@ -175,10 +180,20 @@ class SimulatedObjects:
         self.writes.append(call)
         self._store.remove(call, self)
 
-    async def changed(self) -> None:
+    async def changed(self) -> frozenset[ObjectRef] | None:
         """See Objects.changed."""
         await self.news.wait()
         self.news.clear()
+        changed, self._changed = self._changed, set()
+        return None if changed is None else frozenset(changed)
+
+    def heard(self, changed: Key | None) -> None:
+        """Somebody else has changed an object; None: nobody knows which."""
+        if changed is None:
+            self._changed = None
+        elif self._changed is not None:
+            self._changed.add(ObjectRef(*changed))
+        self.news.set()
 
     def _written(self, call: Call, manifest: Manifest) -> Manifest:
         self.writes.append(call)

@@ -118,9 +118,9 @@ class WiredObjects:
             f"delete {ref.kind} {ref.name}", lambda: self._objects.delete(ref, version, term)
         )
 
-    async def changed(self) -> None:
+    async def changed(self) -> frozenset[ObjectRef] | None:
         """See Objects.changed."""
-        await self._wire.call("changed", self._objects.changed)
+        return await self._wire.call("changed", self._objects.changed)
 
 
 class WiredClock:
