@@ -27,7 +27,7 @@ from acmeistio.model import (
     ObjectRef,
     Target,
 )
-from acmeistio.planning.ledger import Ledger, NameKey
+from acmeistio.planning.ledger import Ledger
 from acmeistio.planning.plan import Plan, World
 from acmeistio.planning.planner import Planner
 from acmeistio.planning.replay import replayed, taken_up
@@ -338,19 +338,14 @@ class Controller:
         in_ledger = {*ledger.orders, *(target for target, _ in ledger.targets)}
         targets, now = frozenset(in_ledger & specs.keys()), self._clock.now()
         settled = frozenset(filter(lambda target: self._is_settled(target, current), targets))
-        declared = self._declared(current) if ledger.names else frozenset[NameKey]()
         with contextlib.suppress(Transient, Conflict):
             await self._ledger.change(
-                lambda ledger: ledger.tidied(declared, targets, now, settled=settled), term
+                lambda ledger: ledger.tidied(current.names, targets, now, settled=settled), term
             )
             await self._retain_keys(term)
             ledger = self._ledger.ledger
             is_empty = not (ledger.orders or ledger.targets or ledger.names)
             self._tidied = ledger if is_empty else None
-
-    def _declared(self, current: Plan) -> frozenset[NameKey]:
-        specs = current.specs.values()
-        return frozenset((spec.issuer, name) for spec in specs for name in spec.names)
 
     def _is_settled(self, target: Target, current: Plan) -> bool:
         """Whether a target wants no order, and none was under way since that was looked at."""

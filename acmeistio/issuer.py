@@ -6,9 +6,13 @@ options that they come from (settings/) nor of what is spent already (planning/l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+
+from acmeistio.names import DnsName, is_ip_address, is_wildcard
+
+DNS_CHALLENGE_TYPES = frozenset({"dns-01", "dns-account-01", "dns-persist-01"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,19 @@ class Issuer:
     limits: Limits = Limits()
     challenge_types: frozenset[str] = frozenset({"http-01"})
     max_names: int = 100
+
+    def can_issue(self, names: Collection[DnsName], profile: str | None) -> bool:
+        """Whether one certificate of a profile may be for all these names."""
+        return (
+            len(names) <= self.names_in(profile)
+            and (self.has_ip_addresses(profile) or not any(map(is_ip_address, names)))
+            and (self.has_wildcards or not any(map(is_wildcard, names)))
+        )
+
+    @property
+    def has_wildcards(self) -> bool:
+        """Whether it can validate a wildcard: by DNS only (RFC 8555 §8.3: not by http-01)."""
+        return not self.challenge_types.isdisjoint(DNS_CHALLENGE_TYPES)
 
     def names_in(self, profile: str | None) -> int:
         """How many names a certificate of a profile has room for."""

@@ -27,6 +27,7 @@ from acmeistio.pki import Bundle, Unfit, checked_bundle, csr_der
 from acmeistio.planning import limits
 from acmeistio.planning.ledger import Ledger, OpenOrder
 from acmeistio.planning.setbacks import Case
+from acmeistio.planning.situation import text
 from acmeistio.ports import Clock, Entropy, Term, Workers
 from acmeistio.reasons import plain
 from acmeistio.stores.memory import LedgerStore, PendingKeys
@@ -64,8 +65,8 @@ class NotIssued:
     problem: str
 
 
-class OutOfBudget(AcmeistioError):
-    """Others have spent what was left meanwhile; the next plan says until when to wait."""
+class OutOfBudget(Transient):
+    """Nothing is left: others have spent it meanwhile, or the order is not exempt after all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +122,6 @@ class Issuing:
             if isinstance(decision, Validate):
                 return await self._validate(attempt, term)
             return await self._issue(attempt, term)
-        except OutOfBudget as error:
-            return NotIssued(str(error))
         except NotLeader:
             raise
         except (AcmeistioError, Unfit) as error:
@@ -255,7 +254,9 @@ class Issuing:
         costs = {**order, **failures}
         until, scarce = limits.scarcest(self._ledger.ledger.budgets, costs, now)
         if scarce:
-            raise OutOfBudget(f"nothing is left of {scarce.kind} {scarce.subject} until {until}")
+            limit, what = limits.words(scarce)
+            problem = f"nothing is left of the limit on {limit} for {what} until {text(until)}"
+            raise OutOfBudget(problem, retry_after_seconds=(until - now).total_seconds())
         await self._ledger.change(lambda ledger: ledger.spent(costs, now), term)
 
     async def _resumed(self, ordering: Ordering, attempt: Attempt, term: Term) -> OrderState | None:

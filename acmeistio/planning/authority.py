@@ -11,7 +11,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from acmeistio.issuer import Issuer
-from acmeistio.model import Stored, is_by_hand
+from acmeistio.model import Issue, IssueReason, Stored, is_by_hand
+from acmeistio.planning import limits
 from acmeistio.planning.failing import name_failures, target_failure
 from acmeistio.planning.renewal import last_resort_at
 from acmeistio.planning.situation import Situation, is_placeholder
@@ -26,9 +27,8 @@ def at_its_ca(situation: Situation) -> tuple[Situation, tuple[Defect, ...]]:
         found = defect(Reason.DowngradeRefused, situation.spec.target.ref, **facts)
         return _asking(situation, kept), (found,)
     if _is_running_out(situation) and _is_blocked(situation):
-        fallback = situation.issuers.get(situation.issuer.fallback or "")
-        other = _asking(situation, fallback, situation.issuer) if fallback else situation
-        situation = situation if _is_blocked(other) else other
+        other = _at_fallback(situation)
+        situation = situation if other is None or _is_blocked(other) else other
     return situation, tuple(_fallback_defects(situation))
 
 
@@ -53,6 +53,15 @@ def _asking(situation: Situation, issuer: Issuer, instead_of: Issuer | None = No
     return replace(situation, spec=spec)
 
 
+def _at_fallback(situation: Situation) -> Situation | None:
+    """The same for the issuer's fallback, where that has certificates for these names."""
+    fallback = situation.issuers.get(situation.issuer.fallback or "")
+    if fallback is None:
+        return None
+    other = _asking(situation, fallback, situation.issuer)
+    return other if fallback.can_issue(other.spec.names, other.spec.profile) else None
+
+
 def _is_running_out(situation: Situation) -> bool:
     """Whether a certificate of a CA has so little left, or nothing, that anybody may help."""
     held = situation.held
@@ -63,15 +72,14 @@ def _is_running_out(situation: Situation) -> bool:
 
 def another_at(situation: Situation) -> datetime | None:
     """When another CA may be asked than now, by the course of time alone; None if never."""
-    held, fallback = situation.held, situation.issuers.get(situation.issuer.fallback or "")
+    held, fallback = situation.held, _at_fallback(situation)
     if not isinstance(held, Stored) or is_placeholder(held):
         return None
     if _kept_from_downgrade(situation):
         return held.leaf.not_after
     if fallback is None:
         return None
-    asked = [situation, _asking(situation, fallback, situation.issuer)]
-    instants = [last_resort_at(held.leaf), *map(_blocked_until, asked)]
+    instants = [last_resort_at(held.leaf), *map(_blocked_until, (situation, fallback))]
     return min((instant for instant in instants if instant > situation.now), default=None)
 
 
@@ -90,7 +98,19 @@ def _blocked_until(situation: Situation) -> datetime:
     instants.append(
         min(failures[n].retry_at if n in failures else situation.now for n in spec.names)
     )
-    return max(instants)
+    return max(*instants, _payable_at(situation))
+
+
+def _payable_at(situation: Situation) -> datetime:
+    """When the CA's limits leave room for another certificate; an open order is paid already."""
+    spec, issuer, ledger = situation.spec, situation.issuer, situation.ledger
+    opened = ledger.orders.get(spec.target)
+    if opened and opened.directory_url == issuer.directory_url:
+        return situation.now
+    renewal = Issue(spec.names, IssueReason.RENEWAL_DUE)
+    exemption = limits.exemption_of(issuer, renewal, situation.held, situation.now)
+    costs = limits.costs_of_order(issuer, spec.names, exemption)
+    return limits.payable_at(ledger.budgets, costs, situation.now)
 
 
 def _fallback_defects(situation: Situation) -> Iterator[Defect]:

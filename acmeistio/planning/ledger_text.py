@@ -16,7 +16,8 @@ from acmeistio.names import DnsName
 from acmeistio.planning.ledger import Failure, Ledger, OpenOrder, Pause
 from acmeistio.planning.limits import BudgetKey, Budgets, Kind
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Version 1 had no budgets, and knew failures by digests that are none of ours any more."""
 
 _SPOILT = (LookupError, ArithmeticError, AttributeError, ValueError, TypeError, RecursionError)
 
@@ -65,6 +66,7 @@ def from_json(text: str) -> Ledger:
                 f"the ledger has schema version {version}, this acmeistio reads up to "
                 f"{SCHEMA_VERSION}; run the newer acmeistio again"
             )
+        document = document if version == SCHEMA_VERSION else _of_version_1(document)
         return Ledger(
             names={
                 (str(row["issuer"]), _name(row["name"])): _failure(row) for row in document["names"]
@@ -84,6 +86,11 @@ def from_json(text: str) -> Ledger:
         raise
     except _SPOILT as error:
         raise UnreadableLedger(f"the ledger is not readable ({type(error).__name__})") from error
+
+
+def _of_version_1(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What an older acmeistio knew and is still of use: open orders and pauses."""
+    return {**document, "names": (), "targets": (), "budgets": {}, "asOf": None}
 
 
 def _failure_to_json(failure: Failure) -> dict[str, Any]:

@@ -26,8 +26,6 @@ from acmeistio.names import DnsName, is_ip_address, is_wildcard
 from acmeistio.reasons import Defect, Reason, defect
 
 PARAMETERS = ("issuer", "key_type", "profile")
-DNS_CHALLENGE_TYPES = frozenset({"dns-01", "dns-account-01", "dns-persist-01"})
-
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -162,7 +160,7 @@ def _opinion(merged: _Merged, parameter: str) -> str | None:
 
 def _leave_out_wildcards(merged: _Merged, issuer: Issuer) -> list[Defect]:
     """A wildcard can be validated by DNS only (RFC 8555 §8.3: not by http-01)."""
-    if issuer.challenge_types & DNS_CHALLENGE_TYPES:
+    if issuer.has_wildcards:
         return []
     types = ", ".join(sorted(issuer.challenge_types))
     return [

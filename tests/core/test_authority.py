@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from acmeistio.issuer import Issuer
+from acmeistio.issuer import Issuer, Limit, Limits, Profile
 from acmeistio.model import CertificateSpec, Defer, Held, Issue, IssueReason, Keep, Stored
+from acmeistio.planning import limits
 from acmeistio.planning.decide import Verdict, decide
 from acmeistio.planning.failing import armed_by
-from acmeistio.planning.ledger import NEVER, Failure, Ledger, Pause
+from acmeistio.planning.ledger import NEVER, Failure, Ledger, OpenOrder, Pause
+from acmeistio.planning.limits import Exemption
 from acmeistio.planning.plan import World, plan
 from acmeistio.planning.renewal import endangered_at, last_resort_at, renew_at
 from acmeistio.planning.situation import Situation
@@ -183,6 +185,35 @@ def test_one_name_that_works_is_no_reason() -> None:
     verdict = decide(asked(SPEC, HELD, ledger=ledger, now=RUNNING_OUT))
     assert verdict.decision == Issue((B,), IssueReason.RENEWAL_DUE)
     assert verdict.spec.issuer == "ca"
+
+
+@pytest.mark.parametrize(
+    "helper",
+    [
+        replace(HELPER, max_names=1),
+        replace(HELPER, profiles={"short": Profile(max_names=1)}),
+    ],
+)
+def test_a_fallback_without_room_is_not_asked(helper: Issuer) -> None:
+    """What it must refuse would only use up its limits (Issuer.can_issue)."""
+    issuers = {**ISSUERS, "helper": helper}
+    ledger = refused_by("ca", UNTIL)
+    asked_now = replace(asked(SPEC, HELD, ledger=ledger, now=RUNNING_OUT), issuers=issuers)
+    assert decide(asked_now).spec.issuer == "ca"
+
+
+@pytest.mark.parametrize(("opened", "asks"), [(False, "helper"), (True, "ca")])
+def test_an_empty_budget_is_no_reason_to_expire(opened: bool, asks: str) -> None:
+    """A CA whose limits leave no room does not deliver; an order that it has is paid for."""
+    day = Limit(1, DAY)
+    issuers = {**ISSUERS, "ca": replace(HELPED, limits=Limits(certificates_per_set=day))}
+    costs = limits.costs_of_order(issuers["ca"], SPEC.names, Exemption.NONE)
+    ledger = Ledger().spent(costs, RUNNING_OUT)
+    if opened:
+        order = OpenOrder("https://ca.example/order/1", CA.directory_url, SPEC.names, RUNNING_OUT)
+        ledger = ledger.order_opened(TARGET, order)
+    asked_now = replace(asked(SPEC, HELD, ledger=ledger, now=RUNNING_OUT), issuers=issuers)
+    assert decide(asked_now).spec.issuer == asks
 
 
 def test_an_expired_certificate_is_helped_too() -> None:

@@ -64,6 +64,16 @@ def test_a_newer_schema_is_refused() -> None:
         from_json(json.dumps(document))
 
 
+def test_a_ledger_of_version_1() -> None:
+    """After an upgrade, open orders are taken up and pauses kept (ledger_text.py)."""
+    document = {**json.loads(to_json(FULL)), "schemaVersion": 1}
+    del document["budgets"], document["asOf"]
+    del document["targets"][0]["issuer"]
+    for failure in (*document["names"], *document["targets"]):
+        del failure["kind"], failure["link"]
+    assert from_json(json.dumps(document)) == Ledger(orders=FULL.orders, pauses=FULL.pauses)
+
+
 def without_zone(document: Any) -> None:
     """An instant that could be any."""
     document["names"][0]["retryAt"] = "2030-01-01T12:00:00"
