@@ -48,7 +48,7 @@ from acmeistio.sources.annotations import is_reserved
 from acmeistio.stores.accounts import AccountStore
 from acmeistio.stores.memory import LedgerStore, PendingKeys
 from acmeistio.stores.secrets import SecretStore
-from acmeistio.system import SystemClock, SystemEntropy, ThreadWorkers
+from acmeistio.system import Collecting, SystemClock, SystemEntropy, ThreadWorkers
 from acmeistio.tending import Tending
 from acmeistio.tokens import Tokens
 from acmeistio.web.admin import admin_application
@@ -100,7 +100,7 @@ def assemble(
         for name, issuer in installation.issuers.items()
     }
     accounts = Accounts(AccountStore(objects, state_namespace), sessions, entropy, workers)
-    ledger = LedgerStore(objects, state_namespace, clock)
+    ledger = LedgerStore(objects, state_namespace, clock, workers)
     keys = PendingKeys(objects, state_namespace)
     timekeeper = sessions[installation.default_issuer]
     renewals = Renewals(installation.issuers, sessions, ca_clock, timekeeper)
@@ -178,7 +178,10 @@ async def run(settings: Settings) -> None:
     configure(settings.log_format, settings.log_level)
     tell_unknown_variables(unknown_variables(os.environ))
     installation, tokens, workers = settings.installation, Tokens(), ThreadWorkers()
+    collecting = Collecting()
+    collecting.begin()
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(collecting.end)
         stack.callback(workers.close)
         place = await _place(settings, workers, stack)
         prober = Prober()

@@ -27,8 +27,9 @@ from acmeistio.model import (
     ObjectRef,
     Target,
 )
+from acmeistio.planning.changed import Groups
 from acmeistio.planning.ledger import Ledger
-from acmeistio.planning.plan import Plan, World
+from acmeistio.planning.plan import Plan, World, in_order
 from acmeistio.planning.planner import Planner
 from acmeistio.planning.replay import replayed, taken_up
 from acmeistio.ports import Clock, Leadership, Objects, Term
@@ -125,9 +126,10 @@ class Controller:
         self._tending = tending
         self._rearming = Rearming(probes, ledger, clock)
         self._planner = Planner()
-        self._declarers: tuple[
-            tuple[Declaration, ...] | None, Mapping[Target, tuple[ObjectRef, ...]]
-        ] = (None, {})
+        self._groups = Groups()
+        self._declarers: Mapping[Target, tuple[ObjectRef, ...]] = {}
+        self._targets: frozenset[Target] = frozenset()
+        """What is declared now; the same values while that is the same."""
         self._tidied: Ledger | None = None
         """The ledger as it was left last, if nothing in it is about a target or a name."""
         self._read_all_at = clock.monotonic()
@@ -222,9 +224,10 @@ class Controller:
 
     async def _look(self, term: Term) -> Look:
         seen = await self._looking.look()
-        declarers = self._declarers_of(seen.declarations)
-        held = await self._held(frozenset(declarers))
-        self._renewals.seen(held, frozenset(declarers))
+        self._note_declared(seen.declarations)
+        declarers = self._declarers
+        held = await self._held(self._targets)
+        await self._renewals.seen(held, self._targets)
         self._replay(held)
         world = World(
             declarations=seen.declarations,
@@ -235,7 +238,7 @@ class Controller:
             now=self._clock.now(),
             unknown=seen.doubtful,
             unreachable=self._probes.unreachable,
-            suggestions=self._renewals.suggestions,
+            suggestions=dict(self._renewals.suggestions),
             awaited=self._renewals.awaited,
             doubted=self._probes.targets,
         )
@@ -246,19 +249,23 @@ class Controller:
             self._probes.retain(current.specs)
         unread = starmap(self._bulkheads.defect_of, self._unread.items())
         errors = [*self._bulkheads.defects, *unread]
-        if seen.complete and held.keys() == declarers.keys():
-            self._forget_undeclared(frozenset(current.specs))
+        if seen.complete and len(held) == len(declarers):
+            self._forget_undeclared(frozenset(current.verdicts))
             await self._tidy(current, term)
         found = {*seen.defects, *routed, *current.defects, *self._probed(current)}
-        return Look(current, held, declarers, tuple(sorted({*found, *filter(None, errors)})))
+        return Look(current, held, declarers, in_order({*found, *filter(None, errors)}))
 
-    def _declarers_of(
-        self, declarations: tuple[Declaration, ...]
-    ) -> Mapping[Target, tuple[ObjectRef, ...]]:
-        """Which objects want each target; the same value where the declarations are the same."""
-        if self._declarers[0] is not declarations:
-            self._declarers = (declarations, _declarers(declarations))
-        return self._declarers[1]
+    def _note_declared(self, declarations: tuple[Declaration, ...]) -> None:
+        """Which objects want each target."""
+        changed = self._groups.update(declarations)
+        if not changed:
+            return
+        declarers, groups = {**self._declarers}, self._groups.by_target
+        for target in changed:
+            declarers.pop(target, None)
+            if target in groups:
+                declarers[target] = tuple(sorted({made.source for made in groups[target]}))
+        self._declarers, self._targets = declarers, frozenset(declarers)
 
     async def _planned(self, world: World) -> Plan:
         """The plan; others have their turn while it is made."""
@@ -284,7 +291,7 @@ class Controller:
 
     def _replay(self, held: Mapping[Target, Held]) -> None:
         """Count what certificates that are seen first in this life say of the CAs' limits."""
-        new = held.keys() - self._counted
+        new = set(held).difference(self._counted)
         self._counted |= new
         issuers = self._installation.issuers.values()
         self._ledger.ledger = replayed(
@@ -298,8 +305,9 @@ class Controller:
         """
         self._trust_no_longer()
         known, self._unread = self._secrets.known, {}
-        held = {target: known[target] for target in targets if target in known}
-        unread = sorted(targets - held.keys(), key=lambda target: (target.namespace, target.name))
+        unread = sorted(targets.difference(known))
+        is_all = not unread and len(known) == len(targets)
+        held = {**known} if is_all else {t: known[t] for t in targets if t in known}
         for at in range(0, len(unread), READ_AT_ONCE):
             some = unread[at : at + READ_AT_ONCE]
             read = await asyncio.gather(*map(self._secrets.read, some), return_exceptions=True)
@@ -332,11 +340,11 @@ class Controller:
 
     async def _tidy(self, current: Plan, term: Term) -> None:
         """Have the ledger forget what is over; only what is in it is looked up."""
-        ledger, specs = self._ledger.ledger, current.specs
+        ledger, verdicts = self._ledger.ledger, current.verdicts
         if ledger is self._tidied:
             return
         in_ledger = {*ledger.orders, *(target for target, _ in ledger.targets)}
-        targets, now = frozenset(in_ledger & specs.keys()), self._clock.now()
+        targets, now = frozenset(in_ledger & verdicts.keys()), self._clock.now()
         settled = frozenset(filter(lambda target: self._is_settled(target, current), targets))
         with contextlib.suppress(Transient, Conflict):
             await self._ledger.change(
@@ -354,11 +362,10 @@ class Controller:
 
     def _act(self, current: Plan, held: Mapping[Target, Held], term: Term) -> None:
         """Start what is to be done."""
-        for target, verdict in current.verdicts.items():
+        for target, verdict in current.unsettled.items():
             decision = verdict.decision
-            wanted = not isinstance(decision, (Keep, Defer))
-            if wanted and self._bulkheads.is_free(target):
-                work = self._pursuit.pursue(current.specs[target], decision, held[target], term)
+            if not isinstance(decision, Defer) and self._bulkheads.is_free(target):
+                work = self._pursuit.pursue(verdict.spec, decision, held[target], term)
                 self._bulkheads.start(target, work)
 
     async def _follow_changes(self) -> None:
@@ -388,13 +395,3 @@ class Controller:
             await self._clock.sleep(GATHER_SECONDS)
             gathered += GATHER_SECONDS
         self._wake.clear()
-
-
-def _declarers(declarations: Iterable[Declaration]) -> dict[Target, tuple[ObjectRef, ...]]:
-    """Which objects want each target."""
-    found: dict[Target, tuple[ObjectRef, ...]] = {}
-    for declaration in declarations:
-        target, source = declaration.target, declaration.source
-        others = found.get(target)
-        found[target] = (source,) if others is None else tuple(sorted({*others, source}))
-    return found

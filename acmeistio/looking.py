@@ -8,8 +8,8 @@ Decides nothing.
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+import operator
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,8 +53,6 @@ KINDS = tuple(
 
 READ_AT_ONCE = 25
 """So many objects are read between two breaths: some milliseconds."""
-
-_NOTHING = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +191,10 @@ class Looking:
         if before and _same(before.seen, seen):
             return before.found
         known = before.readings if before else {}
-        readings = [r async for r in self._current(source, manifests, surroundings, known)]
-        together = self._together(source, readings)
-        found = joined(*(reading.found for reading in readings), together)
-        kept = {id(reading.manifest): reading for reading in readings}
-        self._gone_over[source.KINDS] = _GoneOver(seen, kept, found)
+        readings = await self._current(source, manifests, surroundings, known)
+        together = self._together(source, readings.values())
+        found = joined(*[reading.found for reading in readings.values()], together)
+        self._gone_over[source.KINDS] = _GoneOver(seen, readings, found)
         return found
 
     async def _current(
@@ -206,12 +203,12 @@ class Looking:
         manifests: Mapping[str, tuple[Manifest, ...]],
         surroundings: Surroundings,
         known: Mapping[int, _Reading],
-    ) -> AsyncIterator[_Reading]:
-        """A reading of each object; what is the same as at the last look is not read again.
+    ) -> dict[int, _Reading]:
+        """A reading of each object by its identity; what is as it was is not read again.
 
         Others have their turn meanwhile.
         """
-        read = 0
+        readings, read = dict[int, _Reading](), 0
         for manifest, related in source.subjects(manifests):
             reading = known.get(id(manifest))
             if reading is None or not _same(reading.related, related):
@@ -219,7 +216,8 @@ class Looking:
                 reading, read = _Reading(manifest, related, found), read + 1
                 if read % READ_AT_ONCE == 0:
                     await asyncio.sleep(0)
-            yield reading
+            readings[id(manifest)] = reading
+        return readings
 
     def _declared(
         self,
@@ -283,11 +281,9 @@ class _GoneOver:
     found: Found
 
 
-def _same(ones: Iterable[object], others: Iterable[object]) -> bool:
+def _same(ones: tuple[object, ...], others: tuple[object, ...]) -> bool:
     """Whether it is one by one the same; manifests and listings are changed by nobody."""
-    return all(
-        one is other for one, other in itertools.zip_longest(ones, others, fillvalue=_NOTHING)
-    )
+    return ones is others or (len(ones) == len(others) and all(map(operator.is_, ones, others)))
 
 
 def _mesh_of(config_map: Manifest) -> Mapping[str, Any]:

@@ -24,6 +24,8 @@ MAX_OCTETS = 253
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _ASCII_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_PLAIN_LABEL = re.compile(r"(?!..--)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+"""An ASCII label that IDNA leaves as it is; `--` in the third place is kept for A-labels."""
 
 
 class InvalidName(ValueError):
@@ -92,6 +94,9 @@ def is_within(name: DnsName, domains: frozenset[DnsName]) -> bool:
 
 def _address(text: str) -> Address | None:
     inside = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    # Asked of every name again and again, and what it can't be is seen at once.
+    if ":" not in inside and not inside[-1:].isdigit():
+        return None
     try:
         return ipaddress.ip_address(inside)
     except ValueError:
@@ -115,6 +120,8 @@ def _to_canonical(address: Address) -> DnsName:
 
 
 def _to_a_labels(text: str) -> str:
+    if _is_plain(text):
+        return text
     try:
         ascii_text = idna.encode(text, uts46=True, std3_rules=True).decode()
     except idna.IDNAError as error:
@@ -127,3 +134,14 @@ def _to_a_labels(text: str) -> str:
     if labels[-1].isdigit() or not all(_ASCII_LABEL.fullmatch(label) for label in labels):
         raise InvalidName("it is not a DNS host name")
     return ".".join(labels)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text is a name as it stands: most are, and IDNA takes its time to find that out."""
+    labels = text.split(".")
+    return (
+        len(labels) > 1
+        and len(text) <= MAX_OCTETS
+        and not labels[-1].isdigit()
+        and all(map(_PLAIN_LABEL.fullmatch, labels))
+    )

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import heapq
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -21,6 +21,7 @@ from acmeistio.acme.session import Session
 from acmeistio.errors import AcmeistioError, Permanent, Transient
 from acmeistio.issuer import Issuer
 from acmeistio.model import Held, Stored, Suggestion, Target, is_by_hand
+from acmeistio.planning.changed import differing
 
 TURN_SECONDS = 6 * 3600
 """How often everything is asked about that nothing else is known of."""
@@ -35,6 +36,8 @@ FIRST_RETRY_SECONDS = 60.0
 LONGEST_SLEEP_SECONDS = 300.0
 AT_ONCE = 8
 """So many requests at once."""
+NOTED_AT_ONCE = 200
+"""So many certificates are noted between two breaths: some milliseconds."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -72,6 +75,8 @@ class Renewals:
         self._due: list[tuple[datetime, Target]] = []
         self._news = asyncio.Event()
         self._began_at = clock.now()
+        self._held: Mapping[Target, Held] = {}
+        self._declared: frozenset[Target] = frozenset()
         self.suggestions: dict[Target, Suggestion] = {}
         self._awaited: set[Target] = set()
 
@@ -80,14 +85,21 @@ class Renewals:
         """Targets that may be due, and that no CA has answered for yet in this life."""
         return frozenset(self._awaited)
 
-    def seen(self, held: Mapping[Target, Held], declared: Collection[Target]) -> None:
-        """These are the certificates that are stored now, as far as they could be read."""
-        for target in self._asked.keys() - declared:
-            self._forget(target)
-        for target, now_held in held.items():
-            known = self._asked.get(target)
-            if known is None or known.held is not now_held:
-                self._note(target, now_held, known)
+    async def seen(self, held: Mapping[Target, Held], declared: frozenset[Target]) -> None:
+        """These are the certificates that are stored now, as far as they could be read.
+
+        Neither is changed afterwards: what is the same as the last time is not looked at again.
+        Others have their turn while it is.
+        """
+        if declared is not self._declared:
+            self._declared = declared
+            for target in self._asked.keys() - declared:
+                self._forget(target)
+        before, self._held = self._held, held
+        for number, target in enumerate(sorted(differing(before, held) & held.keys()), 1):
+            self._note(target, held[target], self._asked.get(target))
+            if number % NOTED_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     def _note(self, target: Target, held: Held, known: _Asked | None) -> None:
         if isinstance(held, Stored) and known and known.renewal_id == held.leaf.renewal_id:
@@ -127,8 +139,10 @@ class Renewals:
         while True:
             await self._keep_time()
             due = self._take_due()
-            if due:
+            if len(due) > 1:
                 await asyncio.gather(*(self._ask(target) for target in due))
+            elif due:
+                await self._ask(due[0])
             else:
                 await self._wait()
 
@@ -158,11 +172,11 @@ class Renewals:
         left = LONGEST_SLEEP_SECONDS
         if self._due:
             left = min(left, (self._due[0][0] - self._clock.now()).total_seconds())
+        timer = asyncio.get_running_loop().call_later(max(left, 0.01), self._news.set)
         try:
-            async with asyncio.timeout(max(left, 0.01)):
-                await self._news.wait()
-        except TimeoutError:
-            return
+            await self._news.wait()
+        finally:
+            timer.cancel()
 
     async def _ask(self, target: Target) -> None:
         """One question, its answer, and when the next one is put."""

@@ -25,7 +25,8 @@ class CaClock:
 
     def __init__(self, base: Clock) -> None:
         self._base = base
-        self._heard: tuple[datetime, float] | None = None
+        self._zero: datetime | None = None
+        """What the CA's calendar said when `monotonic` was 0, as far as it was heard."""
 
     def heard(self, instant: datetime) -> None:
         """The CA has said that it is `instant`.
@@ -36,7 +37,7 @@ class CaClock:
             return
         known = self._ca_now()
         if known is None or not timedelta(0) <= known - instant <= TOLERANCE:
-            self._heard = (instant, self._base.monotonic())
+            self._zero = instant - timedelta(seconds=self._base.monotonic())
 
     @property
     def skew(self) -> timedelta:
@@ -58,7 +59,6 @@ class CaClock:
         await self._base.sleep(seconds)
 
     def _ca_now(self) -> datetime | None:
-        if self._heard is None:
+        if self._zero is None:
             return None
-        instant, at = self._heard
-        return instant + timedelta(seconds=self._base.monotonic() - at)
+        return self._zero + timedelta(seconds=self._base.monotonic())

@@ -9,6 +9,7 @@ known here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from acmeistio.accounts import AccountEvent
@@ -30,7 +31,9 @@ from acmeistio.model import (
     is_by_hand,
 )
 from acmeistio.names import DnsName, covers
+from acmeistio.planning.changed import differing
 from acmeistio.planning.decide import Verdict
+from acmeistio.planning.plan import Plan
 from acmeistio.ports import Clock
 from acmeistio.reasons import Defect, Reason, defect
 
@@ -64,6 +67,8 @@ class EventJournal:
     def __init__(self, announcer: Announcer, clock: Clock) -> None:
         self._announcer = announcer
         self._clock = clock
+        self._look = Look(Plan({}, ()), {}, {}, ())
+        """The last one: what is the same as then is not gone through again."""
         self._told_at: dict[_Telling, float] = {}
         self._looked_at: dict[Target, tuple[CertificateSpec, Stored]] = {}
         """What newcomers were told of: nobody is new to what is the same."""
@@ -78,19 +83,25 @@ class EventJournal:
 
     def _tell_served(self, look: Look) -> None:
         """Who came after a certificate was issued and finds all its names in it."""
-        for target in self._served.keys() - look.declarers.keys():
-            del self._served[target]
-        for target in self._looked_at.keys() - look.declarers.keys():
-            del self._looked_at[target]
+        before, self._look = self._look, look
+        if look.declarers is not before.declarers:
+            for target in set(before.declarers).difference(look.declarers):
+                self._served.pop(target, None)
+                self._looked_at.pop(target, None)
+        changed = differing(before.plan.verdicts, look.plan.verdicts)
         now = self._clock.now()
-        for target, spec in look.plan.specs.items():
-            held, known = look.held.get(target), self._looked_at.get(target)
-            if known and known[0] is spec and known[1] is held:
-                continue
-            if isinstance(held, Stored) and _is_of_a_ca(held) and held.leaf.not_after > now:
-                self._looked_at[target] = (spec, held)
-                self._served.setdefault(target, set()).intersection_update(look.declarers[target])
-                self._tell_newcomers(spec, held, look.plan.verdicts[target])
+        for target in sorted(changed | differing(before.held, look.held)):
+            self._tell_served_of(target, look, now)
+
+    def _tell_served_of(self, target: Target, look: Look, now: datetime) -> None:
+        verdict, held = look.plan.verdicts.get(target), look.held.get(target)
+        known = self._looked_at.get(target)
+        if verdict is None or (known and known[0] is verdict.spec and known[1] is held):
+            return
+        if isinstance(held, Stored) and _is_of_a_ca(held) and held.leaf.not_after > now:
+            self._looked_at[target] = (verdict.spec, held)
+            self._served.setdefault(target, set()).intersection_update(look.declarers[target])
+            self._tell_newcomers(verdict.spec, held, verdict)
 
     def _tell_newcomers(self, spec: CertificateSpec, held: Stored, verdict: Verdict) -> None:
         told = self._served.setdefault(spec.target, set())

@@ -22,7 +22,6 @@ from acmeistio.model import (
     CertificateSpec,
     Defer,
     Issue,
-    Keep,
     StoreKnown,
     StorePlaceholder,
     Validate,
@@ -99,11 +98,12 @@ class LogJournal:
     def looked(self, look: Look) -> None:
         """A line for each Defect that came or went, and one when what is to be done has changed."""
         self._tell_defects(frozenset(look.defects))
-        decisions = [verdict.decision for verdict in look.plan.verdicts.values()]
+        unsettled = look.plan.unsettled.values()
+        deferred = sum(isinstance(verdict.decision, Defer) for verdict in unsettled)
         counts = {
-            "certificates": len(decisions),
-            "to_do": sum(not isinstance(d, Keep | Defer) for d in decisions),
-            "deferred": sum(isinstance(d, Defer) for d in decisions),
+            "certificates": len(look.plan.verdicts),
+            "to_do": len(unsettled) - deferred,
+            "deferred": deferred,
             "defects": len(self._defects),
         }
         if counts != self._looked:

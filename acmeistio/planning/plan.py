@@ -5,14 +5,16 @@ Planning twice changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from itertools import chain
 
 from acmeistio.issuer import Issuer
 from acmeistio.model import (
     CertificateSpec,
+    Decision,
     Declaration,
     Defer,
     Held,
@@ -62,19 +64,45 @@ class Plan:
 
     verdicts: Mapping[Target, Verdict]
     defects: tuple[Defect, ...]
-    names: frozenset[NameKey] = frozenset()
-    """All names, each with every issuer that may be asked for it: what failed there counts."""
+    asked: Mapping[Target, tuple[NameKey, ...]] = field(default_factory=dict)
+    """The names of each target, with every issuer that may be asked: what failed there counts."""
 
-    @cached_property
+    @property
     def specs(self) -> Mapping[Target, CertificateSpec]:
         """What each target should hold, from the CA that is to be asked."""
-        return {target: verdict.spec for target, verdict in self.verdicts.items()}
+        return _Specs(self.verdicts)
+
+    @cached_property
+    def names(self) -> frozenset[NameKey]:
+        """All names, each with every issuer that may be asked for it."""
+        return frozenset(chain.from_iterable(self.asked.values()))
 
     @cached_property
     def look_again_at(self) -> datetime | None:
         """The earliest instant at which a decision changes by itself."""
-        instants = [_instant(verdict) for verdict in self.verdicts.values()]
+        instants = [_instant(verdict.decision) for verdict in self.verdicts.values()]
         return min((i for i in instants if i and i < NEVER), default=None)
+
+    @cached_property
+    def unsettled(self) -> Mapping[Target, Verdict]:
+        """The verdicts of those for which more is wanted than to keep what there is."""
+        return {t: found for t, found in self.verdicts.items() if type(found.decision) is not Keep}
+
+
+class _Specs(Mapping[Target, CertificateSpec]):
+    """The specs of verdicts. A view: there are thousands, and few are looked up."""
+
+    def __init__(self, verdicts: Mapping[Target, Verdict]) -> None:
+        self._verdicts = verdicts
+
+    def __getitem__(self, target: Target) -> CertificateSpec:
+        return self._verdicts[target].spec
+
+    def __iter__(self) -> Iterator[Target]:
+        return iter(self._verdicts)
+
+    def __len__(self) -> int:
+        return len(self._verdicts)
 
 
 def plan(world: World) -> Plan:
@@ -85,14 +113,24 @@ def plan(world: World) -> Plan:
     issuers = world.installation.issuers
     verdicts |= shared_out(verdicts, world.held, world.ledger, issuers, world.now)
     found = [d for verdict in verdicts.values() for d in verdict.defects]
-    names = frozenset(n for s in specs for n in names_asked(s, verdicts[s.target], issuers))
-    return Plan(verdicts, tuple(sorted({*merge_defects, *found})), names)
+    asked = {s.target: tuple(names_asked(s, verdicts[s.target], issuers)) for s in specs}
+    return Plan(verdicts, in_order({*merge_defects, *found}), asked)
 
 
 def declared(world: World) -> list[Declaration]:
     """The declarations of the targets that could be read, and those that are kept."""
     known = [d for d in world.declarations if d.target in world.held]
-    return [*known, *_kept(world)]
+    return [*known, *kept_declarations(world)]
+
+
+def in_order(defects: Iterable[Defect]) -> tuple[Defect, ...]:
+    """Sorted, as Defects are; there may be one for each of thousands, so it has to be quick."""
+
+    def key(found: Defect) -> tuple[object, ...]:
+        subject = found.subject
+        return subject.kind, subject.namespace, subject.name, found.code, found.facts
+
+    return tuple(sorted(defects, key=key))
 
 
 def names_asked(
@@ -103,27 +141,33 @@ def names_asked(
     yield from ((issuer, name) for issuer in sorted(filter(None, asked)) for name in spec.names)
 
 
-def _kept(world: World) -> Iterator[Declaration]:
+def kept_declarations(world: World) -> Iterator[Declaration]:
     """What objects of an unknown kind have in the certificates that are stored.
 
     Nothing else is known of them; a certificate that is made meanwhile must not lose their names.
     """
-    for target, held in world.held.items() if world.unknown else ():
-        if not isinstance(held, Stored) or is_placeholder(held):
-            continue
-        issuers = world.installation.issuers.values()
-        url = held.marks.directory_url
-        for ref in held.marks.declared_by:
-            if ref.kind in world.unknown:
-                yield Declaration(
-                    source=ref,
-                    created_at=None,
-                    names=tuple(sorted(held.leaf.names)),
-                    target=target,
-                    issuer=next((i.name for i in issuers if i.directory_url == url), None),
-                    key_type=held.leaf.key_type,
-                    profile=held.marks.profile,
-                )
+    for target in world.held if world.unknown else ():
+        yield from kept_in(target, world)
+
+
+def kept_in(target: Target, world: World) -> Iterator[Declaration]:
+    """The same for one certificate."""
+    held = world.held.get(target)
+    if not isinstance(held, Stored) or is_placeholder(held):
+        return
+    issuers = world.installation.issuers.values()
+    url = held.marks.directory_url
+    for ref in held.marks.declared_by:
+        if ref.kind in world.unknown:
+            yield Declaration(
+                source=ref,
+                created_at=None,
+                names=tuple(sorted(held.leaf.names)),
+                target=target,
+                issuer=next((i.name for i in issuers if i.directory_url == url), None),
+                key_type=held.leaf.key_type,
+                profile=held.marks.profile,
+            )
 
 
 def decided(spec: CertificateSpec, world: World) -> Verdict:
@@ -159,10 +203,7 @@ def holder_of(held: Held) -> Holder:
     return Holder(held.marks.declared_by, held.leaf.names)
 
 
-def _instant(verdict: Verdict) -> datetime | None:
-    match verdict.decision:
-        case Keep(look_again_at=instant):
-            return instant
-        case Defer(until=instant):
-            return instant
-    return None
+def _instant(decision: Decision) -> datetime | None:
+    if isinstance(decision, Keep):
+        return decision.look_again_at
+    return decision.until if isinstance(decision, Defer) else None

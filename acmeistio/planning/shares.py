@@ -6,7 +6,7 @@ before it were ordered as soon as can be.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -27,6 +27,9 @@ from acmeistio.planning.ledger import Ledger
 from acmeistio.planning.limits import BudgetKey, Exemption
 from acmeistio.planning.situation import is_placeholder, text
 from acmeistio.reasons import Reason, defect
+
+AT_ONCE = 50
+"""So many share between two breaths."""
 
 _LAST = datetime.max.replace(tzinfo=UTC)
 
@@ -50,10 +53,29 @@ def shared_out(
     now: datetime,
 ) -> dict[Target, Verdict]:
     """The verdicts of those that must wait for a limit of their CA."""
+    steps = sharing(verdicts, held, ledger, issuers, now)
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        return dict(end.value)
+
+
+def sharing(
+    verdicts: Mapping[Target, Verdict],
+    held: Mapping[Target, Held],
+    ledger: Ledger,
+    issuers: Mapping[str, Issuer],
+    now: datetime,
+) -> Generator[None, None, dict[Target, Verdict]]:
+    """The same step by step: thousands may wait, and others have their turn meanwhile."""
     asking = [target for target, verdict in verdicts.items() if _asks(verdict, ledger, issuers)]
+    yield
     asking.sort(key=lambda target: (*_urgency(verdicts[target], held.get(target)), target))
     budgets, waiting = dict(ledger.budgets), dict[Target, Verdict]()
-    for target in asking:
+    for number, target in enumerate(asking, 1):
+        if number % AT_ONCE == 0:
+            yield
         verdict = verdicts[target]
         issuer = issuers[verdict.spec.issuer]
         costs = costs_of(verdict.decision, issuer, held.get(target), now)

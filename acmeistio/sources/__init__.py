@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 from typing import Any, Protocol
 
 from acmeistio.model import Declaration, Installation, ObjectRef
@@ -58,8 +59,8 @@ class Found:
 def joined(*parts: Found) -> Found:
     """All of it as one."""
     return Found(
-        tuple(declaration for part in parts for declaration in part.declarations),
-        tuple(dict.fromkeys(defect for part in parts for defect in part.defects)),
+        tuple(chain.from_iterable([part.declarations for part in parts])),
+        tuple(dict.fromkeys(chain.from_iterable([part.defects for part in parts]))),
     )
 
 

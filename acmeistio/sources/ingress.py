@@ -6,6 +6,7 @@ Owns which Ingresses Istio processes and which names and Secrets they ask for
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -52,12 +53,13 @@ def together(claims: Iterable[Claim]) -> tuple[Defect, ...]:
     443 for it by the first, by name, with such a `tls` entry; where they differ, HTTPS is 404
     (istio/istio pilot/pkg/config/kube/ingress, issue 24385).
     """
+    claims = tuple(claims)
+    count = Counter([claim.host for claim in claims])
     by_host: dict[str, list[Claim]] = {}
     for claim in claims:
-        by_host.setdefault(claim.host, []).append(claim)
-    return tuple(
-        found for rivals in by_host.values() if len(rivals) > 1 for found in _at_odds(rivals)
-    )
+        if count[claim.host] > 1:
+            by_host.setdefault(claim.host, []).append(claim)
+    return tuple(found for rivals in by_host.values() for found in _at_odds(rivals))
 
 
 def _at_odds(rivals: list[Claim]) -> Iterator[Defect]:

@@ -16,10 +16,14 @@ from acmeistio.errors import Conflict, Misconfigured
 from acmeistio.model import ACMEISTIO, MANAGED_BY
 from acmeistio.planning.ledger import Ledger
 from acmeistio.planning.ledger_text import NewerLedger, UnreadableLedger, from_json, to_json
-from acmeistio.ports import Clock, Manifest, Objects, Term
+from acmeistio.ports import Clock, Manifest, Objects, Term, Workers
 
 LEDGER_NAME = "acmeistio-ledger"
 LEDGER_KEY = "ledger.json"
+SMALL_LEDGER = 500
+"""One with so many budgets is written out in some milliseconds; with tens of thousands it takes
+tenths of a second, and others go on meanwhile. A small one does not wait for a thread: they may all
+be busy with RSA keys."""
 PENDING_KEYS_NAME = "acmeistio-pending-keys"
 """One Secret for the keys of all open orders, so that a fixed name can be granted by RBAC."""
 
@@ -87,9 +91,10 @@ class _Document:
 class LedgerStore:
     """The Ledger as it is now; changes count at once and are written in groups."""
 
-    def __init__(self, objects: Objects, namespace: str, clock: Clock) -> None:
+    def __init__(self, objects: Objects, namespace: str, clock: Clock, workers: Workers) -> None:
         self._document = _Document(objects, "ConfigMap", namespace, LEDGER_NAME)
         self._clock = clock
+        self._workers = workers
         self._commit = GroupCommit(self._write)
         self._term = Term("", 0)
         self.ledger = Ledger()
@@ -102,7 +107,8 @@ class LedgerStore:
         data = await self._document.load()
         self.ledger = Ledger()
         try:
-            self.ledger = from_json(data[LEDGER_KEY]) if LEDGER_KEY in data else Ledger()
+            if LEDGER_KEY in data:
+                self.ledger = await self._workers.run(lambda: from_json(data[LEDGER_KEY]))
         except NewerLedger as error:
             raise Misconfigured(str(error)) from error
         except UnreadableLedger as error:
@@ -118,8 +124,10 @@ class LedgerStore:
         await self._commit()
 
     async def _write(self) -> None:
-        self.ledger = replace(self.ledger, as_of=self._clock.now())
-        await self._document.save({LEDGER_KEY: to_json(self.ledger)}, self._term)
+        ledger = self.ledger = replace(self.ledger, as_of=self._clock.now())
+        is_small = len(ledger.budgets) <= SMALL_LEDGER
+        text = to_json(ledger) if is_small else await self._workers.run(lambda: to_json(ledger))
+        await self._document.save({LEDGER_KEY: text}, self._term)
 
 
 class PendingKeys:

@@ -109,7 +109,7 @@ class SecretStore:
 
     def retain(self, targets: Collection[Target]) -> None:
         """Nobody asks for others any more."""
-        for target in self.known.keys() - targets:
+        for target in set(self.known).difference(targets):
             self._forget(target)
             self._parsed.pop(target, None)
 

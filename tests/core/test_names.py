@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import unicodedata
 
+import idna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from acmeistio.names import (
     is_within,
     parse_name,
 )
+from acmeistio.names import _is_plain as is_plain
 
 LABEL_63 = "a" * 63
 NAME_253 = ".".join([LABEL_63, LABEL_63, LABEL_63, "b" * 61])
@@ -259,3 +261,24 @@ def test_is_wildcard() -> None:
     """Only the whole leading label makes a wildcard (RFC 9525 §6.3)."""
     assert is_wildcard(DnsName("*.example.com"))
     assert not is_wildcard(DnsName("www.example.com"))
+
+
+@given(st.from_regex(r"([a-z0-9-]{1,6}\.){1,3}[a-z0-9-]{1,6}", fullmatch=True))
+def test_what_is_not_shown_to_idna_is_what_idna_would_leave(text: str) -> None:
+    """The short way for plain names is no other way (issue 6: 10,000 of them)."""
+    try:
+        encoded = idna.encode(text, uts46=True, std3_rules=True).decode()
+    except idna.IDNAError:
+        encoded = None
+    if is_plain(text):
+        assert encoded == text
+
+
+@given(st.text("0123456789abcdef:.[]%/x \u0661", max_size=12))
+def test_what_is_seen_to_be_no_address_is_none(text: str) -> None:
+    """An address is never taken for a name."""
+    try:
+        ipaddress.ip_address(text.strip("[]"))
+    except ValueError:
+        return
+    assert is_ip_address(DnsName(text.strip("[]")))
