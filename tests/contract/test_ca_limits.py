@@ -42,6 +42,7 @@ def _check_refused(scene: Scene, answer: Answer, limited: Limited, seconds: floa
     assert f'<{DOCUMENTATION}>;rel="help"' in answer.header("link")
     hit = scene.ca.limit_hits[-1]
     assert (hit.at, hit.limit) == (now(), limited)
+    assert hit.retry_after_seconds == int(answer.header("retry-after"))
 
 
 # ── the table ─────────────────────────────────────────────────────────────────────────────────────
@@ -185,6 +186,7 @@ async def test_consecutive_failures_lead_to_a_pause() -> None:
     assert "https://" in answer.json["detail"]
     hit = scene.ca.limit_hits[-1]
     assert (hit.limit, hit.subject, hit.account) == (Limited.PAUSED, NAME, account.id)
+    assert hit.retry_after_seconds is None
     assert (await client.new_order("good.example.com")).status == 201
     await asyncio.sleep(400 * DAY_SECONDS)
     assert (await client.new_order(NAME)).status == 429
@@ -335,6 +337,34 @@ async def test_same_names_count_for_their_set_and_for_failures() -> None:
     assert hits == [Limited.SET, Limited.FAILURES]
 
 
+@pytest.mark.parametrize("suggested", [True, False])
+async def test_strict_ca_spares_no_renewal(suggested: bool) -> None:
+    """An option: neither an open window nor the same names exempt an order."""
+    scene = Scene(replace(PRODUCTION, exempts_renewals=False))
+    client = await scene.client()
+    old = await scene.certificate(client, NAME)
+    scene.ca.suggest(old, now(), now() + timedelta(days=1))
+    wish = {"replaces": old.renewal_id} if suggested else {}
+    for number in range(299):
+        assert (await client.new_order(f"www.d{number}.example")).status == 201
+    _check_refused(scene, await client.new_order(NAME, **wish), Limited.ORDERS, 36)
+    await asyncio.sleep(36)
+    scene.ca.spend_by_others("example.com", 49)
+    answer = await client.new_order(NAME, **wish)
+    _check_refused(scene, answer, Limited.DOMAIN, 7 * DAY_SECONDS / 50 - 36)
+
+
+async def test_renewals_at_a_strict_ca_spend_the_domain() -> None:
+    """Each is a certificate like any other."""
+    scene = Scene(replace(PRODUCTION, exempts_renewals=False))
+    client = await scene.client()
+    scene.ca.spend_by_others("example.com", 48)
+    for _ in range(2):
+        await scene.certificate(client, NAME)
+    answer = await client.new_order("b.example.com")
+    _check_refused(scene, answer, Limited.DOMAIN, 7 * DAY_SECONDS / 50)
+
+
 # ── what is answered, and what else counts ────────────────────────────────────────────────────────
 
 
@@ -412,6 +442,7 @@ async def test_requests_per_second() -> None:
     assert (answers[-1].header("retry-after"), answers[-1].nonce) == ("1", "")
     assert {hit.limit for hit in scene.ca.limit_hits} == {Limited.REQUESTS}
     assert {hit.subject for hit in scene.ca.limit_hits} == {Resource.NEW_NONCE}
+    assert {hit.retry_after_seconds for hit in scene.ca.limit_hits} == {1.0}
     assert (await client.get(scene.ca.directory_url)).status == 200
     await asyncio.sleep(1)
     assert (await client.get(url, method="HEAD")).status == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from datetime import timedelta
 from ipaddress import ip_address
@@ -11,7 +12,11 @@ from random import Random
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from josepy.json_util import decode_b64jose
+from josepy.jwk import JWKEC
 
+from acmeistio import controller
+from acmeistio.acme.signing import sign_jws
 from tests.contract.ca_scene import DAY_SECONDS, NAME, START, Scene
 from tests.contract.raw_acme import certificate_key, csr, forged_csr
 from tests.contract.raw_flow import ready_order
@@ -19,6 +24,10 @@ from tests.simulated.ca import LETS_ENCRYPT_LIMITS, CaOptions, Resource, Rule
 from tests.simulated.ca.authority import Authority
 from tests.simulated.ca.csrs import Csr, spki_of
 from tests.simulated.ca.nonces import Nonces
+from tests.simulated.signing import unsigned_jws
+from tests.simulated.virtual_time import run
+from tests.simulation import check
+from tests.simulation.world import DAY, HOUR, World, ingress
 
 pytestmark = pytest.mark.looptime
 
@@ -103,6 +112,20 @@ async def test_cheap_ca_believes_signatures() -> None:
     assert (await client.post(client.account_url, nonce=nonce)).problem == "badNonce"
 
 
+@pytest.mark.looptime(False)
+@pytest.mark.parametrize("account_url", [None, "https://ca.example/acct/1"])
+def test_cheap_request_is_like_any_other(account_url: str | None) -> None:
+    """Member for member, and as long; only the signature is none."""
+    key = JWKEC(key=certificate_key())
+    messages = []
+    for sign in (sign_jws, unsigned_jws):
+        message = json.loads(sign(b"{}", key, "bm9uY2U", "https://ca.example/new", account_url))
+        signature = decode_b64jose(message.pop("signature"))
+        message["protected"] = json.loads(decode_b64jose(message["protected"]))
+        messages.append((message, len(signature)))
+    assert messages[0] == messages[1]
+
+
 async def test_equal_seeds_make_equal_cheap_certificates() -> None:
     """Byte for byte."""
     request, chains = csr(certificate_key(), NAME), []
@@ -113,6 +136,25 @@ async def test_equal_seeds_make_equal_cheap_certificates() -> None:
         await client.post(order.json["finalize"], request)
         chains.append(scene.ca.certificates[-1].chain)
     assert chains[0] == chains[1]
+
+
+@pytest.mark.looptime(False)
+def test_cheap_world_renews_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program on a cheap CA is served, and breaks no rule of the protocol, for months."""
+    monkeypatch.setattr(controller, "LONGEST_SLEEP_SECONDS", 6 * HOUR)
+
+    async def months() -> None:
+        async with World(replace(CHEAP, reuses_orders=False)) as world:
+            world.apply(ingress("site", NAME))
+            world.start()
+            await world.until(lambda: check.is_served(world, NAME))
+            await world.sleep(130 * DAY)
+            assert check.is_served(world, NAME)
+            assert world.ca.totals.certificates == 3
+            assert world.ca.violations == []
+            assert world.journal.failures == []
+
+    run(months())
 
 
 # ── what is over is forgotten ─────────────────────────────────────────────────────────────────────

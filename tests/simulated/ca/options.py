@@ -160,6 +160,10 @@ class CaOptions:
     limits: RateLimits | None = None
     """The rate limits; None for none."""
 
+    exempts_renewals: bool = True
+    """Whether limits spare renewals, as Let's Encrypt's do; else neither `replaces` inside its
+    window nor the same names exempt an order from any of them."""
+
     requests_per_second: DoorLimits | None = None
     """The limits of the load balancer in front (503); None for none."""
 
@@ -170,7 +174,9 @@ class CaOptions:
     """How many more roots the leaves lead to, each by a certificate of the intermediate's key."""
 
     cheap: bool = False
-    """Whether signatures of requests and CSRs are believed unseen: years in minutes."""
+    """Whether signatures of requests and CSRs are believed unseen: years in minutes.
+
+    A World does not even sign then (signing.py)."""
 
     remember: timedelta | None = None
     """How long what is over stays in the public lists and under its URL; None: for ever."""

@@ -251,12 +251,16 @@ class Limited(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LimitHit:
-    """A request that was refused by a limit; `account` is an id, None where nobody knows."""
+    """A request that was refused by a limit; `account` is an id, None where nobody knows.
+
+    `retry_after_seconds` is the Retry-After that the client was given, None where it got none.
+    """
 
     at: datetime
     limit: Limited
     subject: str
     account: str | None
+    retry_after_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)

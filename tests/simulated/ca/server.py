@@ -6,7 +6,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime, parsedate_to_datetime
+from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 
 from acmeistio.errors import Transient
@@ -191,7 +191,7 @@ class Server:
         """The CA's time, spelt once a second."""
         now = self._world.now().replace(microsecond=0)
         if now != self._spelt[0]:
-            self._spelt = (now, format_datetime(now, usegmt=True))
+            self._spelt = (now, f"{now:%a, %d %b %Y %H:%M:%S} GMT")
         return self._spelt[1]
 
     def _broke(self, request: Request, rule: Rule, detail: str) -> None:
