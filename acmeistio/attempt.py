@@ -13,7 +13,7 @@ from datetime import datetime
 from acmeistio.acme.order import NamesFailed
 from acmeistio.acme.problem import Problem
 from acmeistio.acme.session import HTTP_TOO_MANY, ProblemResponse, RateLimited
-from acmeistio.errors import Conflict, Permanent, Transient
+from acmeistio.errors import Conflict, NotSent, Permanent, Transient
 from acmeistio.model import Issue, Validate
 from acmeistio.names import DnsName
 from acmeistio.planning import limits, setbacks
@@ -30,14 +30,16 @@ _PAGE = re.compile(r"https://[^\s\"'<>]+")
 
 @dataclass(slots=True)
 class Attempt:
-    """An order for a case. `begun_at` is when its budgets were spent; `is_made` that the CA has it.
+    """An order for a case. `begun_at` is when its budgets were spent, if `is_spent`.
 
-    `is_resumed` says that an earlier life, or an earlier attempt, had made it already.
+    `is_made` says that the CA has it; `is_resumed` that an earlier life, or an earlier attempt,
+    had made it already.
     """
 
     case: Case
     decision: Issue | Validate
     begun_at: datetime
+    is_spent: bool = False
     is_made: bool = False
     is_resumed: bool = False
 
@@ -78,16 +80,26 @@ class Attempt:
 
     def ended(self, ledger: Ledger, error: Exception, now: datetime) -> Ledger:
         """The attempt has failed."""
-        order_costs, failures = self.costs()
-        after = ledger
-        if isinstance(error, Permanent | NamesFailed) and not self.is_made:
-            after = ledger.refunded({**order_costs, **failures})
+        in_vain = self.is_spent and not self.is_made
+        after = ledger.refunded(self._uncounted(error)) if in_vain else ledger
         if isinstance(error, NamesFailed):
             after = self._names_failed(after, error, now)
         else:
-            after = self._failed(after, error, failures, now)
+            after = self._failed(after, error, now)
         # A name tried alone has nothing to do with the order that may be open for its target.
         return replace(after, orders=ledger.orders) if self._is_trial else after
+
+    def _uncounted(self, error: Exception) -> Costs:
+        """What the CA has not counted of an order that it may not even have heard of.
+
+        Nothing is issued, and no name has failed, but by an order that somebody went on with; the
+        order itself may have been counted if its reply was lost.
+        """
+        order_costs, failures = self.costs()
+        is_answered = isinstance(error, Permanent | NamesFailed | RateLimited)
+        is_unsent = isinstance(error, NotSent)
+        order = order_costs if is_answered or is_unsent else _of_certificate(order_costs)
+        return {**order, **failures}
 
     @property
     def _is_trial(self) -> bool:
@@ -106,10 +118,10 @@ class Attempt:
             ledger = ledger.postponed(counted, now - self.begun_at)
         return setbacks.names_failed(ledger, self.case, failed, now)
 
-    def _failed(self, ledger: Ledger, error: Exception, failures: Costs, now: datetime) -> Ledger:
+    def _failed(self, ledger: Ledger, error: Exception, now: datetime) -> Ledger:
         case = self.case
         if isinstance(error, RateLimited):
-            return self._limited(ledger, error, failures, now)
+            return self._limited(ledger, error, now)
         if isinstance(error, Transient) and error.pauses_issuer:
             return setbacks.paused(ledger, case, _of_transient(error), now)
         if self._is_trial and _of_refusal(error).kind not in setbacks.PERMANENT:
@@ -119,16 +131,12 @@ class Attempt:
         if isinstance(error, ProblemResponse) and _is_pause(error.problem):
             return self._name_paused(ledger, error.problem, now)
         if self.is_made:
-            ledger = ledger.refunded(failures)
+            ledger = ledger.refunded(self.costs()[1])
         return setbacks.refused(ledger, case, _of_refusal(error), now)
 
-    def _limited(
-        self, ledger: Ledger, error: RateLimited, failures: Costs, now: datetime
-    ) -> Ledger:
+    def _limited(self, ledger: Ledger, error: RateLimited, now: datetime) -> Ledger:
         """An order that the CA has goes on, but not before it says."""
         setback = _of_transient(error)
-        if not self.is_made:
-            ledger = ledger.refunded({**self.costs()[0], **failures})
         ledger = setbacks.limited(ledger, self.case, self.names, setback, now)
         resumes = self.is_made and not self._is_trial
         return setbacks.delayed(ledger, self.case, setback, now) if resumes else ledger

@@ -30,6 +30,10 @@ class Transient(AcmeistioError):
         self.pauses_issuer = pauses_issuer
 
 
+class NotSent(Transient):
+    """There was no connection: the other side has nothing of the request."""
+
+
 class Forbidden(Transient):
     """The API server refuses a request to this identity; it succeeds once the right is given.
 

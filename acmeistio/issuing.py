@@ -257,6 +257,7 @@ class Issuing:
             limit, what = limits.words(scarce)
             problem = f"nothing is left of the limit on {limit} for {what} until {text(until)}"
             raise OutOfBudget(problem, retry_after_seconds=(until - now).total_seconds())
+        attempt.is_spent = True
         await self._ledger.change(lambda ledger: ledger.spent(costs, now), term)
 
     async def _resumed(self, ordering: Ordering, attempt: Attempt, term: Term) -> OrderState | None:

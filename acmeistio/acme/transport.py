@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 
 from acmeistio import __version__
-from acmeistio.errors import Misconfigured, Transient
+from acmeistio.errors import Misconfigured, NotSent, Transient
 from acmeistio.ports import HttpResponse
 
 MAX_BODY_BYTES = 1 << 20
@@ -52,6 +52,8 @@ class AiohttpTransport:
                     _joined(response.headers.items()),
                     await _bounded(response),
                 )
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise NotSent(f"{url} can't be reached: {_why(error)}") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Transient(f"{url} can't be reached: {_why(error)}") from error
 

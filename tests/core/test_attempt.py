@@ -12,7 +12,7 @@ from acmeistio.acme.authorization import NameFailure, NamesFailed
 from acmeistio.acme.problem import Problem
 from acmeistio.acme.session import ProblemResponse, RateLimited, ServerError
 from acmeistio.attempt import Attempt
-from acmeistio.errors import Conflict, Permanent, Transient
+from acmeistio.errors import Conflict, NotSent, Permanent, Transient
 from acmeistio.issuer import LETS_ENCRYPT_LIMITS
 from acmeistio.model import Issue, IssueReason, Validate
 from acmeistio.names import DnsName
@@ -43,7 +43,7 @@ REFILL: Mapping[Kind, timedelta] = {
 def attempt(*, is_made: bool = True, alone: DnsName | None = None) -> Attempt:
     """An order for A and B that was begun now, or a trial of one name."""
     decision = Validate(alone) if alone else Issue((A, B), IssueReason.NAMES_ADDED)
-    return Attempt(CASE, decision, NOW, is_made=is_made)
+    return Attempt(CASE, decision, NOW, is_spent=True, is_made=is_made)
 
 
 def spent(asked: Attempt) -> Ledger:
@@ -175,16 +175,40 @@ def test_refused_afterwards() -> None:
     assert ledger.targets[TARGET, "ca"].retry_at == NEVER
 
 
-@pytest.mark.parametrize("is_made", [True, False])
-def test_what_may_pass_keeps_what_is_spent(is_made: bool) -> None:
-    """Nobody knows what the CA has counted; the order stays open (DESIGN §5, Rate limits)."""
+@pytest.mark.parametrize(
+    ("is_made", "error", "kept"),
+    [
+        (True, Transient("timed out"), ALL),
+        (True, NotSent("refused"), ALL),
+        (True, Conflict("changed meanwhile"), ALL),
+        (False, Transient("timed out"), of(*OF_ORDER)),
+        (False, Conflict("changed meanwhile"), of(*OF_ORDER)),
+        (False, NotSent("refused"), set()),
+    ],
+)
+def test_what_may_pass_keeps_what_may_be_counted(
+    is_made: bool,
+    error: Exception,
+    kept: set[tuple[Kind, str]],
+) -> None:
+    """A CA may have the order without our knowing; nobody has gone on with such a one.
+
+    Else an outage would use up the budgets, of which it counts nothing. The order stays open.
+    """
     asked = attempt(is_made=is_made)
     opened = spent(asked).order_opened(TARGET, ORDER)
-    for error in (Transient("timed out"), Conflict("changed meanwhile")):
-        ledger = asked.ended(opened, error, LATER)
-        assert counted(ledger) == ALL
-        assert ledger.orders == opened.orders
-        assert ledger.targets[TARGET, "ca"].retry_at == LATER + timedelta(seconds=1)
+    ledger = asked.ended(opened, error, LATER)
+    assert counted(ledger) == kept
+    assert ledger.orders == opened.orders
+    assert ledger.targets[TARGET, "ca"].retry_at == LATER + timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("error", [Transient("none left"), Permanent("no")])
+def test_nothing_is_given_back_that_was_not_spent(error: Exception) -> None:
+    """Who fails before it has spent leaves alone what others spent of the same (Attempt)."""
+    others = spent(attempt())
+    asked = replace(attempt(is_made=False), is_spent=False)
+    assert counted(asked.ended(others, error, LATER)) == ALL
 
 
 def test_a_pause_of_the_whole_client() -> None:

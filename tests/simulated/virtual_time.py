@@ -16,6 +16,8 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 _MICROSECOND_DIGITS = 6
+_SHORTEST = 1e-6
+"""A shorter sleep would be rounded to none, and whoever sleeps until an instant never be there."""
 
 
 class _Leaps(selectors.DefaultSelector):
@@ -28,7 +30,7 @@ class _Leaps(selectors.DefaultSelector):
         if timeout is None:
             return list(super().select())
         if timeout:
-            self.now = round(self.now + timeout, _MICROSECOND_DIGITS)
+            self.now = round(self.now + max(timeout, _SHORTEST), _MICROSECOND_DIGITS)
         return []
 
 

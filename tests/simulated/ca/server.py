@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 
-from acmeistio.errors import Transient
+from acmeistio.errors import NotSent, Transient
 from acmeistio.ports import HttpResponse
 from tests.simulated.ca.door import Door
 from tests.simulated.ca.faults import INTERNAL_ERROR, Faults
@@ -72,7 +72,7 @@ class Server:
         if self._world.failure:
             raise self._world.failure
         if self._faults.outage:
-            raise Transient(f"connection to {self._urls.base} refused")
+            raise NotSent(f"connection to {self._urls.base} refused")
         lower = {name.lower(): value for name, value in headers.items()}
         response = self._answer(request, lower, body)
         if self._faults.takes_reply(request.resource) or self._is_lost():
