@@ -32,6 +32,7 @@ _PAGE = re.compile(r"https://[^\s\"'<>]+")
 class Attempt:
     """An order for a case. `begun_at` is when its budgets were spent, if `is_spent`.
 
+    `zero_at` is the beginning of monotonic time on the calendar by which it was decided.
     `is_made` says that the CA has it; `is_resumed` that an earlier life, or an earlier attempt,
     had made it already.
     """
@@ -39,6 +40,7 @@ class Attempt:
     case: Case
     decision: Issue | Validate
     begun_at: datetime
+    zero_at: datetime
     is_spent: bool = False
     is_made: bool = False
     is_resumed: bool = False

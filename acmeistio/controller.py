@@ -341,7 +341,8 @@ class Controller:
     async def _tidy(self, current: Plan, term: Term) -> None:
         """Have the ledger forget what is over; only what is in it is looked up."""
         ledger, verdicts = self._ledger.ledger, current.verdicts
-        if ledger is self._tidied:
+        # A calendar that is ahead would take every budget for full, and every pause for past.
+        if ledger is self._tidied or not self._renewals.knows_time:
             return
         in_ledger = {*ledger.orders, *(target for target, _ in ledger.targets)}
         targets, now = frozenset(in_ledger & verdicts.keys()), self._clock.now()

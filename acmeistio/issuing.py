@@ -12,9 +12,11 @@ import contextlib
 import functools
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from acmeistio.accounts import Accounts
+from acmeistio.acme.clock import TOLERANCE
 from acmeistio.acme.order import NamesFailed, OrderGone, Ordering, OrderState
 from acmeistio.acme.session import ProblemResponse, Session, Signer
 from acmeistio.acme.solver import Solver
@@ -117,7 +119,7 @@ class Issuing:
         `held` is the Secret as the decision saw it. Raises NotLeader.
         """
         case = Case(spec, self._issuers[spec.issuer], held)
-        attempt = Attempt(case, decision, self._clock.now())
+        attempt = Attempt(case, decision, self._clock.now(), self._zero_at())
         try:
             if isinstance(decision, Validate):
                 return await self._validate(attempt, term)
@@ -220,6 +222,7 @@ class Issuing:
         """A new order. What it costs is written down before the CA hears of it."""
         case, decision = attempt.case, attempt.decision
         await self._require_profile(case)
+        self._require_calendar(attempt)
         await self._spend(attempt, signer, term)
         replaces = decision.replaces if isinstance(decision, Issue) else None
         own = case.marks is not None and case.marks.account_url == signer.account_url
@@ -246,6 +249,17 @@ class Issuing:
                 f"{case.issuer.name} has no profile {profile}; it has: {plain(has)}",
                 problem_type="invalidProfile",
             )
+
+    def _require_calendar(self, attempt: Attempt) -> None:
+        """Raises Transient where the order was decided before it was known what time it is."""
+        if abs(self._zero_at() - attempt.zero_at) > TOLERANCE:
+            raise Transient(
+                "the calendar of this machine is wrong; it was decided anew by the CA's"
+            )
+
+    def _zero_at(self) -> datetime:
+        """The beginning of monotonic time on the calendar: another one once that is corrected."""
+        return self._clock.now() - timedelta(seconds=self._clock.monotonic())
 
     async def _spend(self, attempt: Attempt, signer: Signer, term: Term) -> None:
         """Return when what the order costs is written down. Raises OutOfBudget."""

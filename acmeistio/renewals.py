@@ -85,6 +85,11 @@ class Renewals:
         """Targets that may be due, and that no CA has answered for yet in this life."""
         return frozenset(self._awaited)
 
+    @property
+    def knows_time(self) -> bool:
+        """Whether the calendar was compared with a CA's in this life: it may be years off."""
+        return self._clock.has_heard
+
     async def seen(self, held: Mapping[Target, Held], declared: frozenset[Target]) -> None:
         """These are the certificates that are stored now, as far as they could be read.
 
@@ -147,8 +152,8 @@ class Renewals:
                 await self._wait()
 
     async def _keep_time(self) -> None:
-        """When the calendar has jumped, or a machine slept, the CA is asked what time it is."""
-        if abs(self._clock.skew - self._skew) <= TOLERANCE:
+        """The CA is asked what time it is: first of all, and when the calendar has jumped."""
+        if self.knows_time and abs(self._clock.skew - self._skew) <= TOLERANCE:
             return
         with contextlib.suppress(AcmeistioError):
             await self._timekeeper.get(self._timekeeper.directory_url)

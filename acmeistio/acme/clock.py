@@ -40,6 +40,11 @@ class CaClock:
             self._zero = instant - timedelta(seconds=self._base.monotonic())
 
     @property
+    def has_heard(self) -> bool:
+        """Whether any CA has said what time it is."""
+        return self._zero is not None
+
+    @property
     def skew(self) -> timedelta:
         """How far the base clock is ahead of the CA's; nothing as long as the CA is silent."""
         known = self._ca_now()

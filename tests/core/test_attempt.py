@@ -43,7 +43,7 @@ REFILL: Mapping[Kind, timedelta] = {
 def attempt(*, is_made: bool = True, alone: DnsName | None = None) -> Attempt:
     """An order for A and B that was begun now, or a trial of one name."""
     decision = Validate(alone) if alone else Issue((A, B), IssueReason.NAMES_ADDED)
-    return Attempt(CASE, decision, NOW, is_spent=True, is_made=is_made)
+    return Attempt(CASE, decision, NOW, NOW, is_spent=True, is_made=is_made)
 
 
 def spent(asked: Attempt) -> Ledger:

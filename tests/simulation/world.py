@@ -326,11 +326,13 @@ def ingress(
 
 
 @contextlib.asynccontextmanager
-async def served(*hosts: str, options: CaOptions = BARE_CA) -> AsyncIterator[World]:
+async def served(
+    *hosts: str, options: CaOptions = BARE_CA, issuer: Mapping[str, Any] = MappingProxyType({})
+) -> AsyncIterator[World]:
     """A world in which one Ingress has its certificate already."""
     from tests.simulation import check  # noqa: PLC0415  # check looks at worlds
 
-    async with World(options) as world:
+    async with World(options, issuer=issuer) as world:
         world.apply(ingress("site", *hosts))
         world.start()
         await world.until(lambda: check.is_served(world, *hosts))
