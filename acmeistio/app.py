@@ -50,6 +50,7 @@ from acmeistio.stores.memory import LedgerStore, PendingKeys
 from acmeistio.stores.secrets import SecretStore
 from acmeistio.system import Collecting, SystemClock, SystemEntropy, ThreadWorkers
 from acmeistio.tending import Tending
+from acmeistio.timekeeping import Timekeeping
 from acmeistio.tokens import Tokens
 from acmeistio.web.admin import admin_application
 from acmeistio.web.challenge import challenge_application
@@ -102,8 +103,10 @@ def assemble(
     accounts = Accounts(AccountStore(objects, state_namespace), sessions, entropy, workers)
     ledger = LedgerStore(objects, state_namespace, clock, workers)
     keys = PendingKeys(objects, state_namespace)
-    timekeeper = sessions[installation.default_issuer]
-    renewals = Renewals(installation.issuers, sessions, ca_clock, timekeeper)
+    timekeeping = Timekeeping(
+        sessions[installation.default_issuer], ca_clock, has_others=len(sessions) > 1
+    )
+    renewals = Renewals(installation.issuers, sessions, clock, timekeeping)
     secrets = SecretStore(objects)
     issuing = Issuing(
         issuers=installation.issuers,
@@ -133,6 +136,7 @@ def assemble(
         issuing=issuing,
         revoking=revoking,
         renewals=renewals,
+        timekeeping=timekeeping,
         probes=probes,
         clock=clock,
         outcomes=journal,
@@ -151,6 +155,7 @@ def assemble(
         routes=RouteKeeping(objects, journal.failed) if keeps_routes else None,
         probes=probes,
         renewals=renewals,
+        timekeeping=timekeeping,
         tending=Tending(accounts, journal.tended, journal.failed),
     )
 

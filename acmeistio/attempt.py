@@ -34,7 +34,7 @@ class Attempt:
 
     `zero_at` is the beginning of monotonic time on the calendar by which it was decided.
     `is_made` says that the CA has it; `is_resumed` that an earlier life, or an earlier attempt,
-    had made it already.
+    had made it already. `proved` are the names that the CA has validated for it, and not before.
     """
 
     case: Case
@@ -44,6 +44,7 @@ class Attempt:
     is_spent: bool = False
     is_made: bool = False
     is_resumed: bool = False
+    proved: frozenset[DnsName] = frozenset()
 
     @property
     def names(self) -> tuple[DnsName, ...]:
@@ -69,13 +70,16 @@ class Attempt:
         """The certificate is stored; the CA has counted it until now, and no name has failed."""
         spec, (order_costs, failures) = self.case.spec, self.costs()
         of_certificate = _of_certificate(order_costs)
-        ledger = ledger.postponed(of_certificate, now - self.begun_at).absolved(failures)
+        ledger = ledger.postponed(of_certificate, now - self.begun_at).absolved(
+            failures, self.proved
+        )
         return ledger.issued(spec.target, spec.issuer, names)
 
     def validated(self, ledger: Ledger) -> Ledger:
         """The names of the order are proved, and no certificate is made of it."""
         order_costs, failures = self.costs()
-        ledger = ledger.refunded(_of_certificate(order_costs)).absolved(failures)
+        ledger = ledger.refunded(_of_certificate(order_costs))
+        ledger = ledger.absolved(failures, self.proved)
         for name in self.names:
             ledger = ledger.name_proved(self.case.spec.issuer, name)
         return ledger

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import starmap
 from typing import Protocol
 
@@ -32,16 +32,18 @@ from acmeistio.planning.ledger import Ledger
 from acmeistio.planning.plan import Plan, World, in_order
 from acmeistio.planning.planner import Planner
 from acmeistio.planning.replay import replayed, taken_up
+from acmeistio.planning.situation import text
 from acmeistio.ports import Clock, Leadership, Objects, Term
 from acmeistio.probing import Probes
-from acmeistio.pursuing import Outcomes, Pursuit
+from acmeistio.pursuing import AT_THE_CA, Outcomes, Pursuit
 from acmeistio.rearming import Rearming
-from acmeistio.reasons import Defect
+from acmeistio.reasons import Defect, Reason, defect
 from acmeistio.renewals import Renewals
 from acmeistio.routing import RouteKeeping
 from acmeistio.stores.memory import LedgerStore, PendingKeys
 from acmeistio.stores.secrets import SecretStore
 from acmeistio.tending import Tending
+from acmeistio.timekeeping import Timekeeping
 
 GATHER_SECONDS = 0.2
 LONGEST_GATHER_SECONDS = 1.0
@@ -108,6 +110,7 @@ class Controller:
         routes: RouteKeeping | None,
         probes: Probes,
         renewals: Renewals,
+        timekeeping: Timekeeping,
         tending: Tending,
     ) -> None:
         """`routes` is None where nothing routes by objects."""
@@ -123,6 +126,7 @@ class Controller:
         self._routes = routes
         self._probes = probes
         self._renewals = renewals
+        self._timekeeping = timekeeping
         self._tending = tending
         self._rearming = Rearming(probes, ledger, clock)
         self._planner = Planner()
@@ -253,7 +257,19 @@ class Controller:
             self._forget_undeclared(frozenset(current.verdicts))
             await self._tidy(current, term)
         found = {*seen.defects, *routed, *current.defects, *self._probed(current)}
+        found.update(self._untimed(current))
         return Look(current, held, declarers, in_order({*found, *filter(None, errors)}))
+
+    def _untimed(self, current: Plan) -> Iterator[Defect]:
+        """Whose orders wait until a CA has told the time."""
+        if self._timekeeping.is_known or not self._timekeeping.problem:
+            return
+        retry_at = self._clock.now() + timedelta(seconds=self._timekeeping.wait_seconds)
+        for verdict in current.unsettled.values():
+            if isinstance(verdict.decision, AT_THE_CA):
+                facts = {"problem": self._timekeeping.problem, "retry_at": text(retry_at)}
+                for ref in verdict.spec.sources:
+                    yield defect(Reason.OrderDelayed, ref, **facts)
 
     def _note_declared(self, declarations: tuple[Declaration, ...]) -> None:
         """Which objects want each target."""
@@ -342,7 +358,7 @@ class Controller:
         """Have the ledger forget what is over; only what is in it is looked up."""
         ledger, verdicts = self._ledger.ledger, current.verdicts
         # A calendar that is ahead would take every budget for full, and every pause for past.
-        if ledger is self._tidied or not self._renewals.knows_time:
+        if ledger is self._tidied or not self._timekeeping.is_known:
             return
         in_ledger = {*ledger.orders, *(target for target, _ in ledger.targets)}
         targets, now = frozenset(in_ledger & verdicts.keys()), self._clock.now()
@@ -365,7 +381,8 @@ class Controller:
         """Start what is to be done."""
         for target, verdict in current.unsettled.items():
             decision = verdict.decision
-            if not isinstance(decision, Defer) and self._bulkheads.is_free(target):
+            may_act = self._timekeeping.is_known or not isinstance(decision, AT_THE_CA)
+            if not isinstance(decision, Defer) and may_act and self._bulkheads.is_free(target):
                 work = self._pursuit.pursue(verdict.spec, decision, held[target], term)
                 self._bulkheads.start(target, work)
 

@@ -142,6 +142,7 @@ class Issuing:
     async def _validated(self, attempt: Attempt, signer: Signer, term: Term) -> None:
         ordering = self._ordering(attempt.case.issuer, signer)
         await ordering.authorize(await self._made(ordering, attempt, signer, term))
+        attempt.proved = ordering.asked_for
 
     async def _issue(self, attempt: Attempt, term: Term) -> Issued:
         spec, issuer, held = attempt.case.spec, attempt.case.issuer, attempt.case.held
@@ -199,6 +200,7 @@ class Issuing:
 
         try:
             chain = await ordering.complete(order, csr, issuer.preferred_chain)
+            attempt.proved = ordering.asked_for
             key_pem = await preparing
         except NamesFailed as error:
             if not attempt.is_resumed:

@@ -35,6 +35,10 @@ from acmeistio.renewals import Renewals
 from acmeistio.revoking import Revoking
 from acmeistio.stores.memory import LedgerStore
 from acmeistio.stores.secrets import SecretStore, placeholder_facts
+from acmeistio.timekeeping import Timekeeping
+
+AT_THE_CA = (Issue, Revoke, Validate)
+"""The decisions for which a CA is asked."""
 
 REPAIRS_AT_ONCE = 4
 """Placeholders for hundreds of new names must not keep the first of them from being ordered."""
@@ -67,6 +71,7 @@ class Pursuit:
         issuing: Issuing,
         revoking: Revoking,
         renewals: Renewals,
+        timekeeping: Timekeeping,
         probes: Probes,
         clock: Clock,
         outcomes: Outcomes,
@@ -79,6 +84,7 @@ class Pursuit:
         self._issuing = issuing
         self._revoking = revoking
         self._renewals = renewals
+        self._timekeeping = timekeeping
         self._probes = probes
         self._clock = clock
         self._outcomes = outcomes
@@ -110,6 +116,8 @@ class Pursuit:
             if held is None:
                 settled_at = self._clock.monotonic() + self._settle_seconds
             held = await self._secrets.read(spec.target)
+            if not self._timekeeping.is_known:
+                return
             decision = self._decided(spec, held)
         if isinstance(decision, Revoke):
             await self._revoking.carry_out(spec, decision, held, term)

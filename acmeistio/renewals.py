@@ -8,7 +8,6 @@ more often than one that runs. What follows from the answers is planning's busin
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import heapq
 from collections.abc import Callable, Mapping
@@ -16,12 +15,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from acmeistio.acme.ari import renewal_info
-from acmeistio.acme.clock import TOLERANCE, CaClock
 from acmeistio.acme.session import Session
 from acmeistio.errors import AcmeistioError, Permanent, Transient
 from acmeistio.issuer import Issuer
 from acmeistio.model import Held, Stored, Suggestion, Target, is_by_hand
 from acmeistio.planning.changed import differing
+from acmeistio.ports import Clock
+from acmeistio.timekeeping import Timekeeping
 
 TURN_SECONDS = 6 * 3600
 """How often everything is asked about that nothing else is known of."""
@@ -60,21 +60,20 @@ class Renewals:
         self,
         issuers: Mapping[str, Issuer],
         sessions: Mapping[str, Session],
-        clock: CaClock,
-        timekeeper: Session,
+        clock: Clock,
+        timekeeping: Timekeeping,
     ) -> None:
-        """`timekeeper` is the CA whose calendar `clock` has, where this machine's is wrong."""
+        """Until `timekeeping` knows the time nobody is asked."""
         self._issuers = {issuer.directory_url: issuer for issuer in issuers.values()}
         self._sessions = sessions
         self._clock = clock
-        self._timekeeper = timekeeper
-        self._skew = timedelta()
+        self._timekeeping = timekeeping
         self.changed: Callable[[], None] = lambda: None
         """Told when another answer was given."""
         self._asked: dict[Target, _Asked] = {}
         self._due: list[tuple[datetime, Target]] = []
         self._news = asyncio.Event()
-        self._began_at = clock.now()
+        self._began = clock.monotonic()
         self._held: Mapping[Target, Held] = {}
         self._declared: frozenset[Target] = frozenset()
         self.suggestions: dict[Target, Suggestion] = {}
@@ -84,11 +83,6 @@ class Renewals:
     def awaited(self) -> frozenset[Target]:
         """Targets that may be due, and that no CA has answered for yet in this life."""
         return frozenset(self._awaited)
-
-    @property
-    def knows_time(self) -> bool:
-        """Whether the calendar was compared with a CA's in this life: it may be years off."""
-        return self._clock.has_heard
 
     async def seen(self, held: Mapping[Target, Held], declared: frozenset[Target]) -> None:
         """These are the certificates that are stored now, as far as they could be read.
@@ -125,7 +119,7 @@ class Renewals:
         early = leaf.not_before + (leaf.not_after - leaf.not_before) * EARLIEST_PART
         if early <= now:
             return now, True
-        if self._clock.now() - self._began_at > timedelta(seconds=LONGEST_SLEEP_SECONDS):
+        if self._clock.monotonic() - self._began > LONGEST_SLEEP_SECONDS:
             return now, False
         return min(_turn_after(now, leaf.renewal_id or ""), early), False
 
@@ -142,8 +136,10 @@ class Renewals:
     async def run(self) -> None:
         """Ask, for ever."""
         while True:
-            await self._keep_time()
-            due = self._take_due()
+            was_known = self._timekeeping.is_known
+            if await self._timekeeping.keep():
+                self._plan_anew() if not was_known else self.changed()
+            due = self._take_due() if self._timekeeping.is_known else []
             if len(due) > 1:
                 await asyncio.gather(*(self._ask(target) for target in due))
             elif due:
@@ -151,14 +147,13 @@ class Renewals:
             else:
                 await self._wait()
 
-    async def _keep_time(self) -> None:
-        """The CA is asked what time it is: first of all, and when the calendar has jumped."""
-        if self.knows_time and abs(self._clock.skew - self._skew) <= TOLERANCE:
-            return
-        with contextlib.suppress(AcmeistioError):
-            await self._timekeeper.get(self._timekeeper.directory_url)
-            self._skew = self._clock.skew
-            self.changed()
+    def _plan_anew(self) -> None:
+        """Ask about everything by a calendar that has come to be known."""
+        for target, asked in self._asked.items():
+            at, is_awaited = self._first(asked.held)
+            self._awaited |= {target} if is_awaited else set()
+            self._schedule(target, asked, at)
+        self.changed()
 
     def _take_due(self) -> list[Target]:
         """The next that are to be asked about now."""
@@ -175,7 +170,9 @@ class Renewals:
         """Return when somebody is due, or somebody new has come."""
         self._news.clear()
         left = LONGEST_SLEEP_SECONDS
-        if self._due:
+        if not self._timekeeping.is_known:
+            left = self._timekeeping.wait_seconds
+        elif self._due:
             left = min(left, (self._due[0][0] - self._clock.now()).total_seconds())
         timer = asyncio.get_running_loop().call_later(max(left, 0.01), self._news.set)
         try:

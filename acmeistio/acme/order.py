@@ -62,6 +62,11 @@ class Ordering:
         self._polling = Polling(self._post, clock)
         self._validation = Validation(self._post, signer.key, solver, self._polling, clock)
 
+    @property
+    def asked_for(self) -> frozenset[DnsName]:
+        """The names that the CA was asked to validate, for whatever order."""
+        return self._validation.asked_for
+
     async def create(
         self, names: Iterable[DnsName], profile: str | None, replaces: str | None = None
     ) -> OrderState:

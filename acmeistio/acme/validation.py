@@ -20,6 +20,7 @@ from acmeistio.acme.polling import FIRST_POLL_SECONDS, OrderState, Polling
 from acmeistio.acme.session import Post
 from acmeistio.acme.solver import ChallengeResponse, Solver
 from acmeistio.errors import Transient
+from acmeistio.names import DnsName
 from acmeistio.ports import Clock
 
 FETCH_WAIT_SECONDS = 1.0
@@ -55,11 +56,14 @@ class Validation:
         self._solver = solver
         self._polling = polling
         self._clock = clock
+        self.asked_for: frozenset[DnsName] = frozenset()
+        """The names that the CA was asked to validate; the others it had validated before."""
 
     async def validate(self, order: OrderState) -> OrderState:
         """The order when it is pending no more. Raises NamesFailed, OrderGone, Transient."""
         authorizations = await self.authorizations(order)
         pending = [a for a in authorizations if a.status == messages.STATUS_PENDING]
+        self.asked_for = frozenset(DnsName(a.identifier.value) for a in pending)
         found = [challenge_of(a, self._solver.challenge_types) for a in pending]
         responses = [self._response(a, c) for a, c in zip(pending, found, strict=True)]
         try:

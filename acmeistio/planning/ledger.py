@@ -6,7 +6,7 @@ The Ledger is a value; every transition gives a new one. It knows nothing of whe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -139,10 +139,14 @@ class Ledger:
         """The CA does not count what was spent."""
         return self._with(limits.refunded(self.budgets, costs), costs)
 
-    def absolved(self, costs: Costs) -> Ledger:
-        """Names that might have failed have not: nothing is counted, and a row of failures ends."""
+    def absolved(self, costs: Costs, proved: Collection[DnsName]) -> Ledger:
+        """Names that might have failed have not; for those that were validated a row ends.
+
+        A certificate by an earlier validation ends none: the CA has looked at nothing.
+        """
         budgets = limits.refunded(self.budgets, costs)
-        in_a_row = {key for key in costs if key.kind is Kind.FAILURES_IN_A_ROW}
+        kind = Kind.FAILURES_IN_A_ROW
+        in_a_row = {key for key in costs if key.kind is kind and key.subject in proved}
         return self._with(_without(budgets, lambda key: key in in_a_row), costs)
 
     def postponed(self, costs: Costs, delay: timedelta) -> Ledger:

@@ -97,7 +97,7 @@ def test_opened() -> None:
 
 def test_issued() -> None:
     """A certificate is counted when it is issued, an order when it is made (acme.md §1.4)."""
-    asked = attempt()
+    asked = replace(attempt(), proved=frozenset({A, B}))
     ledger = asked.issued(spent(asked), frozenset({A, B}), NOW + MINUTE)
     assert counted(ledger, MINUTE) == of(*OF_CERTIFICATE)
     assert counted(ledger) == of(*OF_ORDER)
@@ -105,14 +105,28 @@ def test_issued() -> None:
     assert {(key.kind, ledger.budgets[key]) for key in failures} == {(Kind.FAILURES, NOW)}
 
 
+IN_A_ROW = BudgetKey(CA.directory_url, Kind.FAILURES_IN_A_ROW, B)
+
+
+def after_many(asked: Attempt) -> Ledger:
+    """A ledger in which B has failed hundreds of times, and might once more."""
+    ledger = spent(asked)
+    return replace(ledger, budgets={**ledger.budgets, IN_A_ROW: NOW + 500 * DAY})
+
+
 def test_one_success_ends_a_row_of_failures() -> None:
     """Consecutive failures reset to zero (acme.md §1)."""
+    asked = replace(attempt(alone=B), proved=frozenset({B}))
+    assert IN_A_ROW not in asked.validated(after_many(asked)).budgets
+    assert IN_A_ROW not in asked.issued(after_many(asked), frozenset({B}), NOW).budgets
+
+
+def test_no_validation_ends_no_row() -> None:
+    """The CA has issued by what it had validated before: its count stays (Boulder: ra)."""
     asked = attempt(alone=B)
-    row = BudgetKey(CA.directory_url, Kind.FAILURES_IN_A_ROW, B)
-    ledger = spent(asked)
-    ledger = replace(ledger, budgets={**ledger.budgets, row: NOW + 500 * DAY})
-    assert row not in asked.validated(ledger).budgets
-    assert row not in asked.issued(ledger, frozenset({B}), NOW).budgets
+    kept = NOW + 500 * DAY - DAY * MARGIN
+    assert asked.validated(after_many(asked)).budgets[IN_A_ROW] == kept
+    assert asked.issued(after_many(asked), frozenset({B}), NOW).budgets[IN_A_ROW] == kept
 
 
 def test_validated() -> None:

@@ -298,6 +298,7 @@ async def test_two_ingresses_with_one_secret_share_one_order() -> None:
         world.apply(ingress("a", WWW), ingress("b", IMG))
         world.start()
         await world.until(lambda: check.is_served(world, WWW, IMG))
+        await world.sleep(1)
         world.apply(ingress("c", "c.shop.example", secret="other"))
         await world.sleep(0.1)
         world.apply(ingress("d", "d.shop.example", secret="other"))
