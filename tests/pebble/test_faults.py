@@ -44,7 +44,7 @@ def test_a_ca_that_is_down_at_the_start(make_site: MakeSite) -> None:
     site = make_site()
     site.ca.kill()
     program = site.start()
-    site.wait_for_event(program, "certificate-not-issued")
+    site.wait_for_event(program, "defect")
     site.ca.restart()
     site.wait_for_certificate(HOSTS)
     assert site.ca.count("orders") == 1
