@@ -22,7 +22,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from cryptography import x509
 
@@ -326,8 +326,3 @@ class Watch:
 def _interval(limit: Limit) -> float:
     """Seconds until another token, as slowly as a client may reckon."""
     return SLOWER * (limit.period / limit.capacity).total_seconds()
-
-
-def least_time(number: int, limit: Limit) -> timedelta:
-    """How long so many take at the least, beginning with a full bucket."""
-    return max(number - limit.capacity, 0) * (limit.period / limit.capacity)
