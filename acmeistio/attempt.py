@@ -28,6 +28,10 @@ _WORDS = re.compile(r"[A-Za-z0-9._:-]*[A-Za-z0-9]")
 _PAGE = re.compile(r"https://[^\s\"'<>]+")
 
 
+class StillPaused(Transient):
+    """The issuer is not to be asked now, as the ledger says already."""
+
+
 @dataclass(slots=True)
 class Attempt:
     """An order for a case. `begun_at` is when its budgets were spent, if `is_spent`.
@@ -61,6 +65,7 @@ class Attempt:
     def opened(self, ledger: Ledger, order: OpenOrder) -> Ledger:
         """The CA has the order, which it has counted until now."""
         order_costs, _ = self.costs()
+        ledger = ledger.reached(self.case.spec.issuer)
         ledger = ledger.postponed(order_costs, order.opened_at - self.begun_at)
         if isinstance(self.decision, Validate):
             return ledger  # nothing is lost with an order that no certificate is wanted of
@@ -128,8 +133,8 @@ class Attempt:
         case = self.case
         if isinstance(error, RateLimited):
             return self._limited(ledger, error, now)
-        if isinstance(error, Transient) and error.pauses_issuer:
-            return setbacks.paused(ledger, case, _of_transient(error), now)
+        if isinstance(error, Transient) and _is_of_issuer(error):
+            return self._issuer_failed(ledger, error, now)
         if self._is_trial and _of_refusal(error).kind not in setbacks.PERMANENT:
             return self._trial_failed(ledger, error, now)
         if isinstance(error, Transient | Conflict):
@@ -139,6 +144,13 @@ class Attempt:
         if self.is_made:
             ledger = ledger.refunded(self.costs()[1])
         return setbacks.refused(ledger, case, _of_refusal(error), now)
+
+    def _issuer_failed(self, ledger: Ledger, error: Transient, now: datetime) -> Ledger:
+        """Whoever asks the CA meets the same."""
+        if isinstance(error, StillPaused):
+            return ledger
+        pause = setbacks.unreachable if isinstance(error, NotSent) else setbacks.paused
+        return pause(ledger, self.case, _of_transient(error), now)
 
     def _limited(self, ledger: Ledger, error: RateLimited, now: datetime) -> Ledger:
         """An order that the CA has goes on, but not before it says."""
@@ -166,6 +178,10 @@ def _of_certificate(costs: Costs) -> Costs:
     """What the CA counts once a certificate is issued; the rest is of the order."""
     kinds = (Kind.DOMAIN, Kind.NAME_SET)
     return {key: limit for key, limit in costs.items() if key.kind in kinds}
+
+
+def _is_of_issuer(error: Transient) -> bool:
+    return error.pauses_issuer or isinstance(error, NotSent | StillPaused)
 
 
 def _is_pause(problem: Problem) -> bool:

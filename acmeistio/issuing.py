@@ -20,7 +20,7 @@ from acmeistio.acme.clock import TOLERANCE
 from acmeistio.acme.order import NamesFailed, OrderGone, Ordering, OrderState
 from acmeistio.acme.session import ProblemResponse, Session, Signer
 from acmeistio.acme.solver import Solver
-from acmeistio.attempt import Attempt
+from acmeistio.attempt import Attempt, StillPaused
 from acmeistio.errors import AcmeistioError, Conflict, Forbidden, NotLeader, Permanent, Transient
 from acmeistio.issuer import Issuer
 from acmeistio.model import CertificateSpec, Held, Issue, KeyType, Validate
@@ -166,9 +166,8 @@ class Issuing:
     def _require_unpaused(self, issuer: Issuer) -> None:
         """An order that waited for its slot must not reach a CA that asked to wait meanwhile."""
         pause = self._ledger.ledger.pauses.get(issuer.name)
-        left = (pause.until - self._clock.now()).total_seconds() if pause else 0.0
-        if pause and left > 0:
-            raise Transient(pause.problem, retry_after_seconds=left, pauses_issuer=True)
+        if pause and pause.until > self._clock.now():
+            raise StillPaused(pause.problem)
 
     async def _known(
         self,

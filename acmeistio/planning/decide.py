@@ -88,7 +88,9 @@ def decide(situation: Situation) -> Verdict:
     decision, why = _decision(situation, failures)
     if isinstance(decision, Defer) and another_ca_at:
         decision = replace(decision, until=min(decision.until, another_ca_at))
-    defects = (*_held_defects(situation), *found, *failure_defects(situation, failures), *why)
+    unreached = () if isinstance(decision, Keep) else _unreached(situation)
+    of_failures = failure_defects(situation, failures)
+    defects = (*_held_defects(situation), *found, *of_failures, *unreached, *why)
     return Verdict(decision, situation.spec, defects)
 
 
@@ -191,9 +193,20 @@ def _stopped(situation: Situation) -> tuple[datetime, tuple[Defect, ...]] | None
     pause = situation.ledger.pauses.get(spec.issuer)
     if pause and pause.until > now:
         facts = {"issuer": spec.issuer, "problem": pause.problem, "retry_at": text(pause.until)}
-        return pause.until, (defect(Reason.IssuerPaused, spec.target.ref, **facts),)
+        asked = () if pause.attempts else (defect(Reason.IssuerPaused, spec.target.ref, **facts),)
+        return pause.until, asked
     failure = target_failure(situation)
     return (failure.retry_at, ()) if failure and failure.retry_at > now else None
+
+
+def _unreached(situation: Situation) -> Iterator[Defect]:
+    """Why orders wait for a CA that can't be reached; also while it is tried whether it can."""
+    spec = situation.spec
+    pause = situation.ledger.pauses.get(spec.issuer)
+    if pause and pause.attempts and not pause.is_forgotten(situation.now):
+        for ref in spec.sources:
+            facts = {"problem": pause.problem, "retry_at": text(pause.until)}
+            yield defect(Reason.OrderDelayed, ref, **facts)
 
 
 def _held_back(

@@ -19,6 +19,9 @@ from acmeistio.planning.limits import Budgets, Costs, Kind
 NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 """The retry instant of what only a change of the declaration or the settings can cure."""
 
+ATTEMPTS_REMEMBERED = timedelta(minutes=10)
+"""So long after a pause another attempt in vain is one more in a row."""
+
 MAX_DIGESTS = 100
 """So many declarations of one failing name are remembered; every edit of one adds another."""
 
@@ -63,10 +66,18 @@ class OpenOrder:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """An issuer asked this client to wait."""
+    """An issuer is not asked until then: it wants this client to wait, or can't be reached.
+
+    `attempts` are those in a row that did not reach it, 0 where it asked to wait itself.
+    """
 
     until: datetime
     problem: str
+    attempts: int = 0
+
+    def is_forgotten(self, now: datetime) -> bool:
+        """Whether it is past, and no further attempt may follow on it."""
+        return self.until + (ATTEMPTS_REMEMBERED if self.attempts else timedelta()) <= now
 
 
 NameKey = tuple[str, DnsName]
@@ -168,11 +179,18 @@ class Ledger:
         return replace(self, budgets=budgets) if costs else self
 
     def paused(self, issuer: str, pause: Pause) -> Ledger:
-        """`issuer` asked to wait; of two requests the longer counts."""
+        """`issuer` is to be left alone; of two pauses the longer counts."""
         before = self.pauses.get(issuer)
         if before and before.until > pause.until:
             return self
         return replace(self, pauses={**self.pauses, issuer: pause})
+
+    def reached(self, issuer: str) -> Ledger:
+        """`issuer` has answered: a next time that it can't be reached is the first one."""
+        before = self.pauses.get(issuer)
+        if before is None or not before.attempts:
+            return self
+        return replace(self, pauses=_without(self.pauses, lambda key: key == issuer))
 
     def tidied(
         self,
@@ -194,7 +212,7 @@ class Ledger:
             names=_without(self.names, lambda key: key not in declared),
             targets=_without(self.targets, lambda key: key[0] not in targets or key[0] in settled),
             orders=_without(self.orders, lambda key: key not in targets or key in settled),
-            pauses=_without(self.pauses, lambda key: self.pauses[key].until <= now),
+            pauses=_without(self.pauses, lambda key: self.pauses[key].is_forgotten(now)),
             budgets=limits.without_full(self.budgets, now),
         )
         return self if tidy == self else tidy

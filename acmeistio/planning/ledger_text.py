@@ -47,7 +47,7 @@ def to_json(ledger: Ledger) -> str:
             for target, order in sorted(ledger.orders.items())
         ],
         "pauses": [
-            {"issuer": issuer, "until": pause.until.isoformat(), "problem": pause.problem}
+            {"issuer": issuer, **_pause_to_json(pause)}
             for issuer, pause in sorted(ledger.pauses.items())
         ],
         "budgets": _budgets_to_json(ledger.budgets),
@@ -75,10 +75,7 @@ def from_json(text: str) -> Ledger:
                 (_target(row), str(row["issuer"])): _failure(row) for row in document["targets"]
             },
             orders={_target(row): _order(row) for row in document["orders"]},
-            pauses={
-                str(row["issuer"]): Pause(_instant(row["until"]), str(row["problem"]))
-                for row in document["pauses"]
-            },
+            pauses={str(row["issuer"]): _pause(row) for row in document["pauses"]},
             budgets=_budgets(document["budgets"]),
             as_of=_instant(document["asOf"]) if document["asOf"] else None,
         )
@@ -115,6 +112,19 @@ def _failure(row: Mapping[str, Any]) -> Failure:
         kind=str(row["kind"]),
         link=str(row["link"]),
     )
+
+
+def _pause_to_json(pause: Pause) -> dict[str, Any]:
+    return {
+        "until": pause.until.isoformat(),
+        "problem": pause.problem,
+        "attempts": pause.attempts,
+    }
+
+
+def _pause(row: Mapping[str, Any]) -> Pause:
+    attempts = int(row.get("attempts", 0))  # unknown to version 1
+    return Pause(_instant(row["until"]), str(row["problem"]), attempts)
 
 
 def _budgets_to_json(budgets: Budgets) -> dict[str, dict[str, dict[str, int]]]:

@@ -3,6 +3,8 @@
     names failed   each of them waits by itself; the others go on without it
     refused        the order as a whole: the same order again would be refused too
     delayed        something passes by itself: the order stays open and goes on
+    paused         the CA as a whole asked to wait
+    unreachable    the CA as a whole can't be reached: one order in a while asks whether it can
     limited        the CA's limits: what is spent there is spent here
 
 Each is a transition of the Ledger. What a CA's answer is, is found out by who asked it.
@@ -105,6 +107,16 @@ def delayed(ledger: Ledger, case: Case, setback: Setback, now: datetime) -> Ledg
 def paused(ledger: Ledger, case: Case, setback: Setback, now: datetime) -> Ledger:
     """The CA asked this client as a whole to wait."""
     return ledger.paused(case.spec.issuer, Pause(_waited(setback, now), setback.problem))
+
+
+def unreachable(ledger: Ledger, case: Case, setback: Setback, now: datetime) -> Ledger:
+    """Nobody's order gets through to the CA; what failed together counts once."""
+    before = ledger.pauses.get(case.spec.issuer)
+    if before and before.until > now:
+        return ledger
+    attempts = 1 + (before.attempts if before and not before.is_forgotten(now) else 0)
+    until = backoff.after_transients(attempts, now, setback.wait_seconds)
+    return ledger.paused(case.spec.issuer, Pause(until, setback.problem, attempts))
 
 
 def limited(

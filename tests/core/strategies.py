@@ -172,7 +172,7 @@ _KNOWN = st.none() | st.sampled_from(
     ]
 )
 _AWAITED = st.sampled_from([frozenset[Target]()] * 4 + [frozenset({t}) for t in TARGETS])
-_PAUSES = st.sampled_from([None] * 8 + [Pause(_soon(), "slow down") for _ in range(4)])
+_PAUSES = st.sampled_from([None] * 8 + [Pause(_soon(), "slow down", n % 2) for n in range(4)])
 _SUGGESTED = st.none() | st.sampled_from([_suggestion() for _ in range(POOL_SIZE)])
 _SPENT = st.just(dict[BudgetKey, datetime]()) | st.sampled_from(
     [_budgets() for _ in range(POOL_SIZE)]
@@ -273,7 +273,7 @@ LEDGERS = st.builds(
     names=st.dictionaries(KEYS, FAILURES, max_size=3),
     targets=st.dictionaries(st.tuples(ANY_TARGETS, TEXTS), FAILURES, max_size=3),
     orders=st.dictionaries(ANY_TARGETS, ORDERS, max_size=3),
-    pauses=st.dictionaries(TEXTS, st.builds(Pause, AWARE, TEXTS), max_size=3),
+    pauses=st.dictionaries(TEXTS, st.builds(Pause, AWARE, TEXTS, st.integers(0, 9)), max_size=3),
     budgets=st.dictionaries(BUDGET_KEYS, WHOLE_SECONDS, max_size=3),
     as_of=st.none() | AWARE,
 )

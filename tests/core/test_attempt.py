@@ -11,12 +11,12 @@ import pytest
 from acmeistio.acme.authorization import NameFailure, NamesFailed
 from acmeistio.acme.problem import Problem
 from acmeistio.acme.session import ProblemResponse, RateLimited, ServerError
-from acmeistio.attempt import Attempt
+from acmeistio.attempt import Attempt, StillPaused
 from acmeistio.errors import Conflict, NotSent, Permanent, Transient
 from acmeistio.issuer import LETS_ENCRYPT_LIMITS
 from acmeistio.model import Issue, IssueReason, Validate
 from acmeistio.names import DnsName
-from acmeistio.planning.ledger import NEVER, Failure, Ledger, OpenOrder
+from acmeistio.planning.ledger import NEVER, Failure, Ledger, OpenOrder, Pause
 from acmeistio.planning.limits import MARGIN, BudgetKey, Kind
 from acmeistio.planning.setbacks import Case
 from tests.core.builders import CA, DAY, MINUTE, NOW, TARGET, A, B, digest_of, spec_of, stored
@@ -193,11 +193,9 @@ def test_refused_afterwards() -> None:
     ("is_made", "error", "kept"),
     [
         (True, Transient("timed out"), ALL),
-        (True, NotSent("refused"), ALL),
         (True, Conflict("changed meanwhile"), ALL),
         (False, Transient("timed out"), of(*OF_ORDER)),
         (False, Conflict("changed meanwhile"), of(*OF_ORDER)),
-        (False, NotSent("refused"), set()),
     ],
 )
 def test_what_may_pass_keeps_what_may_be_counted(
@@ -232,6 +230,32 @@ def test_a_pause_of_the_whole_client() -> None:
     ledger = asked.ended(spent(asked), error, LATER)
     assert ledger.pauses["ca"].until == LATER + MINUTE
     assert ledger.targets == {}
+
+
+@pytest.mark.parametrize(("is_made", "kept"), [(True, ALL), (False, set())])
+def test_a_ca_that_is_not_reached(is_made: bool, kept: set[tuple[Kind, str]]) -> None:
+    """It has counted nothing of an order that it has nothing of; all who want one of it wait."""
+    asked = attempt(is_made=is_made)
+    opened = spent(asked).order_opened(TARGET, ORDER)
+    ledger = asked.ended(opened, NotSent("refused"), LATER)
+    assert counted(ledger) == kept
+    assert ledger.orders == opened.orders
+    assert ledger.targets == {}
+    assert ledger.pauses["ca"] == Pause(LATER + timedelta(seconds=1), "refused", attempts=1)
+
+
+def test_the_first_answer_ends_a_row_of_attempts() -> None:
+    """The next outage begins with a short wait again (Ledger.reached)."""
+    asked = attempt()
+    ledger = spent(asked).paused("ca", Pause(NOW, "refused", attempts=9))
+    assert asked.opened(ledger, ORDER).pauses == {}
+
+
+def test_who_waited_for_a_slot_adds_nothing_to_a_pause() -> None:
+    """It is in the ledger as it was (StillPaused)."""
+    asked = attempt(is_made=False)
+    ledger = Ledger().paused("ca", Pause(LATER + MINUTE, "slow down"))
+    assert replace(asked, is_spent=False).ended(ledger, StillPaused("slow down"), LATER) == ledger
 
 
 def limited(seconds: float = 720) -> RateLimited:

@@ -355,6 +355,20 @@ def test_a_pause_of_the_issuer() -> None:
     assert isinstance(quiet(situation(spec_of(A), stored(A), ledger=ledger)), Keep)
 
 
+def test_a_ca_that_cant_be_reached() -> None:
+    """Its orders wait, and say so to who declared them, also while it is tried once more."""
+    ledger = Ledger().paused("ca", Pause(NOW + MINUTE, "refused", attempts=2))
+    for at, decision in (
+        (NOW, Defer(NOW + MINUTE, IssueReason.NOT_ISSUED_YET, (A,))),
+        (NOW + MINUTE, Issue((A,), IssueReason.NOT_ISSUED_YET)),
+    ):
+        verdict = decide(situation(spec_of(A), placeholder_of(A), ledger=ledger, now=at))
+        assert verdict.decision == decision
+        [found] = verdict.defects
+        assert (found.code, found.subject) == ("OrderDelayed", REF)
+    assert isinstance(quiet(situation(spec_of(A), stored(A), ledger=ledger)), Keep)
+
+
 @pytest.mark.parametrize(("costly", "code"), [(True, "OrderRefused"), (False, "OrderDelayed")])
 def test_a_failed_order_waits(costly: bool, code: str) -> None:
     """An order that failed as a whole waits for its backoff and is shown (DESIGN §5, Errors)."""

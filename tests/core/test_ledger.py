@@ -205,6 +205,14 @@ def test_nothing_is_changed_in_place() -> None:
     assert to_json(FULL) == before
 
 
+def test_attempts_in_a_row_are_remembered_for_a_while() -> None:
+    """After a pause another attempt may be in vain; one that was asked for is over (Pause)."""
+    for attempts, minutes_later, is_kept in ((0, 0, False), (3, 9, True), (3, 10, False)):
+        ledger = Ledger().paused("ca", Pause(NOW, "refused", attempts))
+        tidied = ledger.tidied(frozenset(), frozenset(), NOW + minutes_later * MINUTE)
+        assert bool(tidied.pauses) == is_kept
+
+
 def test_a_name_failed() -> None:
     """A failure is one of a name at an issuer; the others stay (issue 3 §2)."""
     ledger = FULL.name_failed("other", A, replace(FAILURE, count=7))

@@ -191,3 +191,22 @@ def test_a_limit_that_is_not_named_is_the_clients(problem: str) -> None:
     ledger = setbacks.limited(Ledger(), CASE, SPEC.names, Setback(problem, wait_seconds=60), NOW)
     assert ledger.budgets == {}
     assert ledger.pauses["ca"].until == NOW + MINUTE
+
+
+def test_one_attempt_in_a_while_asks_whether_a_ca_can_be_reached() -> None:
+    """The wait doubles up to five minutes; orders that failed together count once."""
+    ledger, now, waits = Ledger(), NOW, []
+    for _ in range(11):
+        for _ in range(3):
+            ledger = setbacks.unreachable(ledger, CASE, Setback("refused"), now)
+        until = ledger.pauses["ca"].until
+        waits.append((until - now).total_seconds())
+        now = until
+    assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+
+
+def test_a_pause_that_was_asked_for_is_no_attempt_in_vain() -> None:
+    """Who is asked to wait has reached the CA (Pause)."""
+    ledger = setbacks.paused(Ledger(), CASE, Setback("slow down", wait_seconds=90), NOW)
+    ledger = setbacks.unreachable(ledger, CASE, Setback("refused"), NOW + timedelta(seconds=90))
+    assert ledger.pauses["ca"].attempts == 1
