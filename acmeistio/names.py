@@ -58,6 +58,11 @@ def is_ip_address(name: DnsName) -> bool:
     return _address(name) is not None
 
 
+def url_host(host: str) -> str:
+    """A name or another host as a URL has it: an IPv6 address in brackets (RFC 3986 §3.2.2)."""
+    return f"[{host}]" if ":" in host else host
+
+
 def is_wildcard(name: DnsName) -> bool:
     """Whether `name` stands for all names one label below its parent."""
     return name.startswith("*.")

@@ -18,7 +18,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from acmeistio import __version__
 from acmeistio.model import GatewayAddress
-from acmeistio.names import DnsName
+from acmeistio.names import DnsName, url_host
 from acmeistio.probe.verdict import MAX_REDIRECTS, Answered, Asked, Broken, Hop, How, onward
 
 CONNECT_SECONDS = 2.0
@@ -76,11 +76,11 @@ class Prober:
     async def _once(
         self, name: DnsName, host: str, asked: Asked, tls: ssl.SSLContext
     ) -> Answered | Broken:
-        literal = f"[{host}]" if ":" in host else host
         request = self._opened().get(
-            f"{asked.scheme}://{literal}:{asked.port}{asked.path}",
-            headers={"Host": name},
+            f"{asked.scheme}://{url_host(host)}:{asked.port}{asked.path}",
+            headers={"Host": url_host(name)},
             ssl=tls,
+            # Python says no address to the server (RFC 6066 §3).
             server_hostname=name if asked.scheme == "https" else None,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=HOP_SECONDS, connect=CONNECT_SECONDS),

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import Final
 
 from acmeistio.model import GatewayAddress, ObjectRef
-from acmeistio.names import DnsName
+from acmeistio.names import DnsName, url_host
 from acmeistio.reasons import Defect, Reason, defect
 
 MAX_REDIRECTS: Final = 10
@@ -157,7 +157,7 @@ def _redirect(hop: Hop) -> str | None:
 def _target(name: DnsName, hop: Hop, location: str) -> urllib.parse.SplitResult:
     """What a Location means where it was said. Raises ValueError."""
     location.encode()  # octets that are no UTF-8 lead nowhere
-    asked = f"{hop.asked.scheme}://{name}{hop.asked.path}"
+    asked = f"{hop.asked.scheme}://{url_host(name)}{hop.asked.path}"
     return urllib.parse.urlsplit(urllib.parse.urljoin(asked, location))
 
 
@@ -173,8 +173,8 @@ class _Seen:
     @property
     def there(self) -> dict[str, str]:
         """Which name, seen through what."""
-        host = f"[{self.gateway.host}]" if ":" in self.gateway.host else self.gateway.host
-        return {"name": self.name, "address": f"{host}:{self.hop.asked.port}"}
+        address = f"{url_host(self.gateway.host)}:{self.hop.asked.port}"
+        return {"name": self.name, "address": address}
 
     @property
     def answer(self) -> dict[str, str]:

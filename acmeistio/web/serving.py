@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from acmeistio.errors import Misconfigured
+from acmeistio.names import url_host
 
 KEEPALIVE_SECONDS = 75.0
 SHUTDOWN_SECONDS = 2.0
@@ -28,7 +29,7 @@ class Address:
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return f"{url_host(self.host)}:{self.port}"
 
 
 def application() -> web.Application:

@@ -549,6 +549,25 @@ async def test_ipv6(
     assert secure.sni == [NAME]
 
 
+@pytest.mark.parametrize(
+    ("name", "host"), [("203.0.113.7", "203.0.113.7"), ("2001:db8::7", "[2001:db8::7]")]
+)
+async def test_an_address_as_a_name(
+    prober: Prober, tls: ssl.SSLContext, name: str, host: str
+) -> None:
+    """An IPv6 one in brackets (RFC 3986 §3.2.2); over TLS none is said (RFC 6066 §3)."""
+    async with (
+        listening(saying("200 OK", BODY), tls=tls) as secure,
+        listening(redirecting(f"https://{host}{PATH}")) as gateway,
+    ):
+        way = await prober.walk(DnsName(name), at(gateway, secure), PATH)
+    assert [hop.asked.scheme for hop in way] == ["http", "https"]
+    assert way[-1].came == Answered(200, None, BODY)
+    assert f"Host: {host}" in gateway.asked[0]
+    assert f"Host: {host}" in secure.asked[0]
+    assert secure.sni == [None]
+
+
 async def test_every_address_of_a_name_is_tried(
     prober: Prober, monkeypatch: pytest.MonkeyPatch
 ) -> None:

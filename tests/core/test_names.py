@@ -19,6 +19,7 @@ from acmeistio.names import (
     is_wildcard,
     is_within,
     parse_name,
+    url_host,
 )
 from acmeistio.names import _is_plain as is_plain
 
@@ -166,6 +167,19 @@ def test_any_address(address: ipaddress.IPv4Address | ipaddress.IPv6Address, for
     assert name == str(address)
     assert parse_name(name) == name
     assert is_ip_address(name)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("www.example.com", "www.example.com"),
+        ("203.0.113.7", "203.0.113.7"),
+        ("2001:db8::7", "[2001:db8::7]"),
+    ],
+)
+def test_a_host_in_a_url(host: str, expected: str) -> None:
+    """An IPv6 address stands in brackets, in a Host header as well (RFC 3986 §3.2.2)."""
+    assert url_host(host) == expected
 
 
 def test_nothing_lies_below_an_address() -> None:

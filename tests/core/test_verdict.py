@@ -298,6 +298,25 @@ def test_a_redirect_to_the_same_host_leads_on(status: int, location: str, to: As
 
 
 @pytest.mark.parametrize(
+    ("name", "location", "to"),
+    [
+        ("2001:db8::7", f"https://[2001:db8::7]{PATH}", HTTPS),
+        ("2001:db8::7", f"https://[2001:DB8::7]:443{PATH}", HTTPS),
+        ("2001:db8::7", "/a", Asked("http", 8080, "/a")),
+        ("2001:db8::7", "https://[2001:db8::8]/", None),
+        ("2001:db8::7", "https://2001:db8::7/", None),
+        ("203.0.113.7", f"https://203.0.113.7{PATH}", HTTPS),
+        ("203.0.113.7", "https://203.0.113.8/", None),
+    ],
+)
+def test_a_redirect_to_the_same_address_leads_on(
+    name: str, location: str, to: Asked | None
+) -> None:
+    """An address is a host like others, an IPv6 one in brackets (RFC 3986 §3.2.2, RFC 8738)."""
+    assert onward(DnsName(name), GATEWAY, Hop(HTTP, Answered(302, location))) == to
+
+
+@pytest.mark.parametrize(
     "came",
     [Answered(200, "/a"), Answered(304, "/a"), Answered(302), Broken(How.RESET, "closed")],
 )
