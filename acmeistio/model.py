@@ -75,6 +75,11 @@ class KeyType(StrEnum):
     RSA_3072 = "rsa-3072"
     RSA_4096 = "rsa-4096"
 
+    @property
+    def is_rsa(self) -> bool:
+        """Whether it is for clients that know no ECDSA."""
+        return self.startswith("rsa")
+
 
 DEFAULT_KEY_TYPE = KeyType.ECDSA_P256
 

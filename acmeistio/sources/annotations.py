@@ -32,6 +32,8 @@ _SECRET_NAME = re.compile(
     r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 )
 _SEPARATOR = re.compile(r"[,\s]+")
+_POSSIBLE_KEY_TYPES = f"{', '.join(KeyType)}; of each kind one, as in rsa-4096,ecdsa-p384"
+_COMMA = re.compile(r", ?")
 _PROFILE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -39,7 +41,8 @@ _PROFILE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class Wish:
     """What the annotations of one object ask for; None is no opinion.
 
-    `domains` None: the hosts that the object names itself.
+    `domains` None: the hosts that the object names itself. `second_key_type` is of the other kind,
+    RSA or ECDSA, than `key_type`, for the other Secret of a pair.
     """
 
     domains: tuple[DnsName, ...] | None = None
@@ -47,6 +50,7 @@ class Wish:
     issuer: str | None = None
     key_type: KeyType | None = None
     profile: str | None = None
+    second_key_type: KeyType | None = None
 
 
 def read_wish(
@@ -69,12 +73,14 @@ def read_wish(
         return None, defects
     if domains == ():
         return None, defects if wrong_names else (*defects, defect(Reason.NoNames, ref))
+    key_type, second_key_type = _key_types(annotations.get(KEY_TYPE, "")) or (None, None)
     wish = Wish(
         domains=domains,
         secret_name=annotations.get(SECRET_NAME),
         issuer=annotations.get(ISSUER),
-        key_type=KeyType(annotations[KEY_TYPE]) if KEY_TYPE in annotations else None,
+        key_type=key_type,
         profile=annotations.get(PROFILE),
+        second_key_type=second_key_type,
     )
     return wish, defects
 
@@ -173,7 +179,7 @@ def _wrong_values(
 
     value = annotations.get
     check(TLS, value(TLS) in ("true", "false"), '"true", "false"')
-    check(KEY_TYPE, value(KEY_TYPE) in set(KeyType), ", ".join(KeyType))
+    check(KEY_TYPE, _key_types(value(KEY_TYPE, "")) is not None, _POSSIBLE_KEY_TYPES)
     check(PROFILE, bool(_PROFILE.fullmatch(value(PROFILE, ""))), "the name of a profile of the CA")
     if SECRET_NAME in annotations and not is_secret_name(annotations[SECRET_NAME]):
         defects.append(defect(Reason.InvalidSecretName, ref, name=f'"{annotations[SECRET_NAME]}"'))
@@ -183,6 +189,18 @@ def _wrong_values(
             defect(Reason.UnknownIssuer, ref, issuer=f'"{annotations[ISSUER]}"', known=known)
         )
     return tuple(defects)
+
+
+def _key_types(text: str) -> tuple[KeyType, KeyType | None] | None:
+    """One key type, or one of each kind with a comma between; None for anything else."""
+    try:
+        first, *others = map(KeyType, _COMMA.split(text))
+    except ValueError:
+        return None
+    if not others:
+        return first, None
+    is_pair = len(others) == 1 and first.is_rsa != others[0].is_rsa
+    return (first, others[0]) if is_pair else None
 
 
 def _domains(

@@ -315,7 +315,8 @@ def _claims(asker: _Asker, listener: Listener) -> tuple[tuple[_Claim, ...], tupl
         target = Target(asker.ref.namespace, asker.wish.secret_name or default)
         return (_Claim(target, asker.wish.key_type),), _not_named(asker.ref, listener, target)
     refs = listener.certificate_refs[:MOST]
-    wanted = key_types([ref.name for ref in refs], asker.wish.key_type)
+    names, wish = [ref.name for ref in refs], asker.wish
+    wanted = key_types(names, wish.key_type, wish.second_key_type)
     defects = [_refusal(asker, listener, ref) for ref in refs]
     claims = tuple(
         _Claim(ref.target_of(asker.ref), key_type)

@@ -197,6 +197,7 @@ def _with_defaults(wish: Wish, owners: Wish | None) -> Wish:
         secret_name=wish.secret_name or owners.secret_name,
         issuer=wish.issuer or owners.issuer,
         key_type=wish.key_type or owners.key_type,
+        second_key_type=(wish if wish.key_type else owners).second_key_type,
         profile=wish.profile or owners.profile,
     )
 
@@ -261,9 +262,10 @@ def _targets(
     named = server.credential_names or (server.mounted_secret or default,)
     names = (wish.secret_name,) if wish.secret_name else named
     for workload in place.workloads:
-        for name, key_type in zip(names, key_types(names, wish.key_type), strict=True):
+        wanted = key_types(names, wish.key_type, wish.second_key_type)
+        for name, key_type in zip(names, wanted, strict=True):
             target = Target(workload.namespace, secret_of(name, workload.namespace))
-            yield workload, (target, replace(wish, key_type=key_type))
+            yield workload, (target, replace(wish, key_type=key_type, second_key_type=None))
 
 
 def _warnings(ref: ObjectRef, servers: Iterable[Server]) -> Iterator[Defect]:

@@ -15,17 +15,18 @@ MOST = 2
 DEFAULT_RSA = KeyType.RSA_2048
 
 
-def key_types(secret_names: Sequence[str], wished: KeyType | None) -> list[KeyType | None]:
-    """The key type for each Secret of a server; what is wished, where it has but one.
+def key_types(
+    secret_names: Sequence[str], wished: KeyType | None, second: KeyType | None = None
+) -> list[KeyType | None]:
+    """The key type for each Secret of a server; what is wished first, where it has but one.
 
-    The one that is called so is for RSA, else the second, or the first where RSA is wished. What
-    is wished counts within its family.
+    The one that is called so is for RSA, else the second, or the first where RSA is wished first.
+    What is wished counts within its family.
     """
     if len(secret_names) < MOST:
         return [wished] * len(secret_names)
-    wants_rsa = wished is not None and wished.startswith("rsa")
+    wishes = {wish.is_rsa: wish for wish in (second, wished) if wish}
+    of_rsa, of_ecdsa = wishes.get(True, DEFAULT_RSA), wishes.get(False, DEFAULT_KEY_TYPE)
     called = [index for index, name in enumerate(secret_names) if "rsa" in name]
-    rsa_index = called[0] if len(called) == 1 else int(not wants_rsa)
-    of_rsa = wished if wants_rsa else DEFAULT_RSA
-    of_ecdsa = DEFAULT_KEY_TYPE if wants_rsa else wished or DEFAULT_KEY_TYPE
+    rsa_index = called[0] if len(called) == 1 else int(wished != of_rsa)
     return [of_rsa if index == rsa_index else of_ecdsa for index in range(len(secret_names))]

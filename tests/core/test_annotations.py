@@ -85,6 +85,15 @@ def test_key_types(key_type: str) -> None:
     assert codes == []
 
 
+@pytest.mark.parametrize("text", ["rsa-4096,ecdsa-p384", "rsa-4096, ecdsa-p384"])
+def test_one_key_type_of_each_kind(text: str) -> None:
+    """For the two Secrets of a pair; the first is that of a Secret by itself (README)."""
+    wish, codes = read(tls="true", key_type=text)
+    assert wish
+    assert (wish.key_type, wish.second_key_type) == (KeyType.RSA_4096, KeyType.ECDSA_P384)
+    assert codes == []
+
+
 @pytest.mark.parametrize("beside", ["true", "yes", ""])
 def test_tls_false_beats_everything(beside: str) -> None:
     """`"false"` beats everything: no wish, and nothing to complain of (DESIGN §6)."""
@@ -108,6 +117,12 @@ def test_tls_false_beats_everything(beside: str) -> None:
         ("key_type", "", "InvalidAnnotation"),
         ("key_type", "ECDSA-P256", "InvalidAnnotation"),
         ("key_type", "rsa-1024", "InvalidAnnotation"),
+        ("key_type", "rsa-4096,", "InvalidAnnotation"),
+        ("key_type", " rsa-4096", "InvalidAnnotation"),
+        ("key_type", "rsa-4096,rsa-2048", "InvalidAnnotation"),
+        ("key_type", "ecdsa-p256,ecdsa-p256", "InvalidAnnotation"),
+        ("key_type", "rsa-4096 ecdsa-p384", "InvalidAnnotation"),
+        ("key_type", "rsa-2048,rsa-4096,ecdsa-p256", "InvalidAnnotation"),
         ("profile", "", "InvalidAnnotation"),
         ("profile", "two words", "InvalidAnnotation"),
         ("profile", "x" * 65, "InvalidAnnotation"),

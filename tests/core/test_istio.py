@@ -205,6 +205,8 @@ def test_two_secrets_of_one_server_are_of_two_kinds() -> None:
         (("one", "two"), "rsa-4096", ["rsa-4096", "ecdsa-p256"]),
         (("one", "two-rsa"), "rsa-4096", ["ecdsa-p256", "rsa-4096"]),
         (("one", "two"), "ecdsa-p384", ["ecdsa-p384", "rsa-2048"]),
+        (("one", "two"), "rsa-4096,ecdsa-p384", ["rsa-4096", "ecdsa-p384"]),
+        (("one", "two-rsa"), "rsa-4096,ecdsa-p384", ["ecdsa-p384", "rsa-4096"]),
     ],
 )
 def test_what_is_wished_counts_for_its_kind(
@@ -399,6 +401,24 @@ def test_what_the_gateway_says_counts_where_the_team_says_nothing() -> None:
     own = {**TLS, "acmeistio.io/key-type": "ecdsa-p384"}
     (made,) = read(platform, virtual_service("a.example.com", annotations=own)).declarations
     assert (made.issuer, made.key_type) == ("other", KeyType.ECDSA_P384)
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        (None, ["ecdsa-p384", "rsa-4096"]),
+        ("ecdsa-p256", ["ecdsa-p256", "rsa-2048"]),
+        ("rsa-3072,ecdsa-p256", ["rsa-3072", "ecdsa-p256"]),
+    ],
+)
+def test_key_types_of_the_team_are_all_that_count(own: str | None, expected: list[str]) -> None:
+    """What the Gateway says is not mixed with them."""
+    two = server("*.example.com", mode="SIMPLE", credentialNames=["one", "two"])
+    platform = gateway(two, annotations={**TLS, "acmeistio.io/key-type": "ecdsa-p384,rsa-4096"})
+    notes = {**TLS, **({"acmeistio.io/key-type": own} if own else {})}
+    found = read(platform, virtual_service("a.example.com", annotations=notes)).declarations
+    kinds = {made.target.name: made.key_type for made in found}
+    assert [kinds["one"], kinds["two"]] == expected
 
 
 def test_secrets_are_granted_by_the_installation() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from acmeistio.model import DEFAULT_KEY_TYPE, KeyType
@@ -13,25 +13,31 @@ WISHES = st.none() | st.sampled_from(KeyType)
 NAMES = st.sampled_from(["one", "two", "rsa", "web-rsa", "web-ecdsa"])
 
 
-def is_rsa(key_type: KeyType | None) -> bool:
-    """Whether a key is for clients that know no other."""
-    return key_type is not None and key_type.startswith("rsa")
-
-
 @given(st.lists(NAMES, min_size=2, max_size=2), WISHES)
 def test_one_of_each(names: list[str], wished: KeyType | None) -> None:
     """Whatever is wished: Istio serves a pair only where the kinds differ (README, Key types)."""
     found = key_types(names, wished)
-    assert sorted(map(is_rsa, found)) == [False, True]
+    assert sorted(key_type is not None and key_type.is_rsa for key_type in found) == [False, True]
     if wished:
         assert wished in found
     assert set(found) - {wished} <= {DEFAULT_KEY_TYPE, DEFAULT_RSA}
 
 
+@given(st.lists(NAMES, min_size=2, max_size=2), st.sampled_from(KeyType), st.sampled_from(KeyType))
+def test_each_as_wished(names: list[str], first: KeyType, second: KeyType) -> None:
+    """One wish for each kind; a Secret called `rsa`, else the order, tells whose."""
+    assume(first.is_rsa != second.is_rsa)
+    found = key_types(names, first, second)
+    assert {*found} == {first, second}
+    if sum("rsa" in name for name in names) != 1:
+        assert found == [first, second]
+
+
 @given(st.lists(NAMES, max_size=1), WISHES)
 def test_a_secret_alone_has_what_is_wished(names: list[str], wished: KeyType | None) -> None:
-    """Its name says nothing: `web-rsa` alone is no pair."""
+    """Its name says nothing: `web-rsa` alone is no pair. Of two wishes it has the first."""
     assert key_types(names, wished) == [wished] * len(names)
+    assert key_types(names, wished, KeyType.RSA_4096) == [wished] * len(names)
 
 
 @pytest.mark.parametrize(
