@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -12,9 +11,6 @@ from tests.cluster.spans import Spans
 from tests.deadline import deadline
 
 TEST_SECONDS = 120
-
-asyncio.set_event_loop(None)
-"""looptime asks for the current loop around every test; without this, one is made and left open."""
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -120,14 +119,6 @@ class Client:
 def session_at(ca: Subject) -> Session:
     """A session, without limits."""
     return Session(ca.http, SystemClock(), ca.directory_url)
-
-
-async def requires(session: Session, resource: str) -> None:
-    """Skip the test at a CA that lacks a resource which CAs need not have."""
-    try:
-        (await session.directory())[resource]
-    except KeyError:
-        pytest.skip(f"this CA has no {resource}")
 
 
 def leaf_of(chain: Chain) -> x509.Certificate:

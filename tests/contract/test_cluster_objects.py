@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import pytest
 import yaml
 
 from acmeistio.errors import Conflict, Forbidden, Permanent, Transient
+from acmeistio.issuer import ExternalAccount
 from acmeistio.kube import client as client_module
 from acmeistio.kube import follower as follower_module
 from acmeistio.kube import following
@@ -28,11 +30,13 @@ from acmeistio.kube.refusals import Gone
 from acmeistio.kube.resources import RESOURCES
 from acmeistio.model import ISTIO_GATEWAY, K8S_GATEWAY, ObjectRef
 from acmeistio.ports import Listing, Manifest, Term
+from acmeistio.stores.accounts import HMAC_KEY, AccountStore
 from tests.cluster.api import Api, Refused
 from tests.cluster.control_plane import ControlPlane
 from tests.contract.object_subjects import HANDSHAKE_SECONDS
 from tests.simulated.system import ConstantLeadership
 
+INSTALL = (Path(__file__).parents[2] / "deploy" / "install.yaml").read_text()
 SOON_SECONDS = 5.0
 QUIET_SECONDS = 0.5
 RBAC = "rbac.authorization.k8s.io"
@@ -589,6 +593,29 @@ async def test_secrets_by_name_need_no_more_than_their_names(cluster: Cluster) -
     lists = [each for each in requests if each["verb"] in {"list", "watch"}]
     assert lists
     assert all("metadata.name%3Dcerts" in each["requestURI"] for each in lists)
+
+
+async def test_what_the_role_shows_for_a_mac_key_suffices(cluster: Cluster) -> None:
+    """Whoever takes the comment marks of deploy/install.yaml away has it read; else it is told."""
+    [text] = re.findall(r"^  # (- apiGroups.*\n(?:  #   .*\n)*?.*eab.*\n.*)", INSTALL, re.MULTILINE)
+    [rule] = yaml.safe_load(text.replace("\n  # ", "\n"))
+    [name] = rule["resourceNames"]
+    store = AccountStore(cluster.objects, cluster.namespace)
+    cluster.api.create(cluster.secret(name, data={HMAC_KEY: _value("YWJj")}))
+    with pytest.raises(Forbidden, match=f'secrets "{name}" is forbidden.*cannot get'):
+        await store.external_key(ExternalAccount("k", name))
+    cluster.grant(rule)
+    async with asyncio.timeout(SOON_SECONDS):
+        while not (key := await _external_key(store, name)):  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.05)
+    assert key == "YWJj"
+
+
+async def _external_key(store: AccountStore, name: str) -> str:
+    """The key once the right to it has come into effect; nothing before."""
+    with contextlib.suppress(Forbidden):
+        return await store.external_key(ExternalAccount("k", name))
+    return ""
 
 
 async def test_secrets_of_a_dedicated_namespace_share_one_watch(

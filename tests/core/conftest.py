@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 
 from hypothesis import HealthCheck, settings
@@ -28,7 +27,4 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=_SLOW,
 )
-asyncio.set_event_loop(None)
-"""looptime asks for the current loop around every test; without this, one is made and left open."""
-
 settings.load_profile(os.environ.get("ACMEISTIO_HYPOTHESIS", "quick"))
