@@ -13,11 +13,11 @@ from datetime import datetime
 from acmeistio.acme.order import NamesFailed
 from acmeistio.acme.problem import Problem
 from acmeistio.acme.session import HTTP_TOO_MANY, ProblemResponse, RateLimited
-from acmeistio.errors import Conflict, NotSent, Permanent, Transient
+from acmeistio.errors import Conflict, Forbidden, KeyMissing, NotSent, Permanent, Transient
 from acmeistio.model import Issue, Validate
 from acmeistio.names import DnsName
 from acmeistio.planning import limits, setbacks
-from acmeistio.planning.failing import PAUSED
+from acmeistio.planning.failing import FORBIDDEN, MAC_KEY, PAUSED
 from acmeistio.planning.ledger import Ledger, OpenOrder
 from acmeistio.planning.limits import Costs, Kind
 from acmeistio.planning.setbacks import Case, Setback
@@ -56,10 +56,21 @@ class Attempt:
         decision = self.decision
         return (decision.name,) if isinstance(decision, Validate) else decision.names
 
-    def costs(self, account_url: str | None = None) -> tuple[Costs, Costs]:
+    @property
+    def replaced(self) -> str | None:
+        """The certificate that it replaces, by its name in renewal information (RFC 9773 §4.1)."""
+        replaces = self.decision.replaces if isinstance(self.decision, Issue) else None
+        return replaces.renewal_id if replaces else None
+
+    def replaces_nothing(self) -> None:
+        """It is an order like others: the certificate before is another account's, or the CA's."""
+        if isinstance(self.decision, Issue):
+            self.decision = replace(self.decision, replaces=None)
+
+    def costs(self) -> tuple[Costs, Costs]:
         """What it costs by itself, and what if all names fail."""
         case = self.case
-        order = costs_of(self.decision, case.issuer, case.held, self.begun_at, account_url)
+        order = costs_of(self.decision, case.issuer, case.held, self.begun_at)
         return order, limits.costs_of_failures(case.issuer, self.names)
 
     def opened(self, ledger: Ledger, order: OpenOrder) -> Ledger:
@@ -88,6 +99,16 @@ class Attempt:
         for name in self.names:
             ledger = ledger.name_proved(self.case.spec.issuer, name)
         return ledger
+
+    def forgotten(self, ledger: Ledger, error: Exception) -> Ledger:
+        """The CA has forgotten the account: what it would not make, and failures, never count."""
+        if not self.is_spent:
+            return ledger
+        return ledger.refunded(self.costs()[1] if self.is_made else self._uncounted(error))
+
+    def begin_anew(self) -> None:
+        """Another order is to be made; what came of the first is settled."""
+        self.is_spent = self.is_made = self.is_resumed = False
 
     def ended(self, ledger: Ledger, error: Exception, now: datetime) -> Ledger:
         """The attempt has failed."""
@@ -135,7 +156,7 @@ class Attempt:
             return self._limited(ledger, error, now)
         if isinstance(error, Transient) and _is_of_issuer(error):
             return self._issuer_failed(ledger, error, now)
-        if self._is_trial and _of_refusal(error).kind not in setbacks.PERMANENT:
+        if self._is_trial and not _is_of_account(error):
             return self._trial_failed(ledger, error, now)
         if isinstance(error, Transient | Conflict):
             return setbacks.delayed(ledger, case, _of_transient(error), now)
@@ -184,6 +205,12 @@ def _is_of_issuer(error: Transient) -> bool:
     return error.pauses_issuer or isinstance(error, NotSent | StillPaused)
 
 
+def _is_of_account(error: Exception) -> bool:
+    """Whether an order for other names would meet the same."""
+    lacking = isinstance(error, Forbidden | KeyMissing)
+    return lacking or _of_refusal(error).kind in setbacks.PERMANENT
+
+
 def _is_pause(problem: Problem) -> bool:
     """Boulder's words for a name that only a human can set free have no time in them."""
     return problem.type == PAUSED and problem.status == HTTP_TOO_MANY
@@ -196,7 +223,17 @@ def _of_problem(problem: Problem) -> Setback:
 
 def _of_transient(error: Exception) -> Setback:
     wait = error.retry_after_seconds if isinstance(error, Transient) else None
-    return Setback(plain(error), wait_seconds=wait)
+    return Setback(plain(error), _awaited(error), wait_seconds=wait)
+
+
+def _awaited(error: Exception) -> str:
+    """What takes an administrator's hand, if it does."""
+    match error:
+        case Forbidden():
+            return FORBIDDEN
+        case KeyMissing():
+            return MAC_KEY
+    return ""
 
 
 def _of_refusal(error: Exception) -> Setback:

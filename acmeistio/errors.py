@@ -41,6 +41,10 @@ class Forbidden(Transient):
     """
 
 
+class KeyMissing(Transient):
+    """The MAC key of an external account is not there; it succeeds once somebody puts it there."""
+
+
 class Permanent(AcmeistioError):
     """Repeating the same request can't succeed: spec or settings must change first.
 

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -183,6 +183,8 @@ class Issuing:
         except ProblemResponse as error:
             if error.problem.type != "accountDoesNotExist":
                 raise
+            await self._write_down(functools.partial(attempt.forgotten, error=error), term)
+        attempt.begin_anew()
         await self._accounts.renounce(issuer, signer, term)
         return await work(attempt, await self._accounts.signer(issuer, term), term)
 
@@ -221,23 +223,23 @@ class Issuing:
         self, ordering: Ordering, attempt: Attempt, signer: Signer, term: Term
     ) -> OrderState:
         """A new order. What it costs is written down before the CA hears of it."""
-        case, decision = attempt.case, attempt.decision
+        case = attempt.case
         await self._require_profile(case)
         self._require_calendar(attempt)
-        await self._spend(attempt, signer, term)
-        replaces = decision.replaces if isinstance(decision, Issue) else None
-        own = case.marks is not None and case.marks.account_url == signer.account_url
-        replaced = replaces.renewal_id if replaces and own else None
+        if case.marks is None or case.marks.account_url != signer.account_url:
+            attempt.replaces_nothing()
+        await self._spend(attempt, term)
+        replaced = attempt.replaced
         order = await ordering.create(attempt.names, case.spec.profile, replaced)
         attempt.is_made = True
-        if order.replaces is None and isinstance(decision, Issue) and decision.replaces:
-            await self._count_in_full(attempt, decision, term)
+        if replaced and order.replaces is None:
+            await self._count_in_full(attempt, term)
         return order
 
-    async def _count_in_full(self, attempt: Attempt, issue: Issue, term: Term) -> None:
+    async def _count_in_full(self, attempt: Attempt, term: Term) -> None:
         """The CA took the order for none that replaces another, and so it has counted it."""
         spent, _ = attempt.costs()
-        attempt.decision = replace(issue, replaces=None)
+        attempt.replaces_nothing()
         costs = {k: v for k, v in attempt.costs()[0].items() if k not in spent}
         await self._ledger.change(lambda ledger: ledger.spent(costs, attempt.begun_at), term)
 
@@ -262,10 +264,10 @@ class Issuing:
         """The beginning of monotonic time on the calendar: another one once that is corrected."""
         return self._clock.now() - timedelta(seconds=self._clock.monotonic())
 
-    async def _spend(self, attempt: Attempt, signer: Signer, term: Term) -> None:
+    async def _spend(self, attempt: Attempt, term: Term) -> None:
         """Return when what the order costs is written down. Raises OutOfBudget."""
         now = attempt.begun_at = self._clock.now()
-        order, failures = attempt.costs(signer.account_url)
+        order, failures = attempt.costs()
         costs = {**order, **failures}
         until, scarce = limits.scarcest(self._ledger.ledger.budgets, costs, now)
         if scarce:

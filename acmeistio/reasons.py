@@ -391,7 +391,7 @@ class Reason(Enum):
     # What the CA answers
     ValidationFailed = _error(
         "the CA could not validate {name}: {problem}",
-        "See that http://{name}/.well-known/acme-challenge/ reaches the gateway's port 80 from "
+        "See that http://{host}/.well-known/acme-challenge/ reaches the gateway's port 80 from "
         "the internet. The other names go on without it; tried again at {retry_at}, or at once "
         "when its declaration changes.",
     )
@@ -402,7 +402,7 @@ class Reason(Enum):
     )
     NamePaused = _error(
         "the CA has paused {name} after too many failures in a row: {problem}",
-        "See that http://{name}/.well-known/acme-challenge/ reaches the gateway's port 80 from "
+        "See that http://{host}/.well-known/acme-challenge/ reaches the gateway's port 80 from "
         "the internet, then end the pause on the CA's page ({link}); asked again at {retry_at}.",
     )
     OrderRefused = _error(
@@ -428,6 +428,17 @@ class Reason(Enum):
         "the order could not be completed: {problem}",
         "It goes on by itself at {retry_at}. If it lasts, let acmeistio's pod reach that address "
         "(DNS, NetworkPolicy, proxy).",
+    )
+    OrderForbidden = _error(
+        "the API server keeps from acmeistio what the order needs: {problem}",
+        "Name it in the Role of acmeistio (deploy/install.yaml shows where: the gateway's Secrets, "
+        "account and MAC key of each issuer); the order goes on by itself at {retry_at}.",
+    )
+    MACKeyMissing = _error(
+        "the CA has accounts for its customers only, and there is no key to prove that you are "
+        "one: {problem}",
+        "Put the MAC key that the CA shows you into that Secret, under hmac-key (README, Issuers); "
+        "the order goes on by itself at {retry_at}.",
     )
     IssuerPaused = _warning(
         "issuer {issuer} asked to wait: {problem}",

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from acmeistio.issuer import Issuer
 from acmeistio.model import CertificateSpec, Marks, ObjectRef
-from acmeistio.names import DnsName
+from acmeistio.names import DnsName, url_host
 from acmeistio.planning import limits
 from acmeistio.planning.ledger import Failure
 from acmeistio.planning.limits import Exemption
@@ -24,6 +24,10 @@ PAUSED = "rateLimited"
 TERMS = "userActionRequired"
 REVOCATION = "revocation"
 """Not a problem type: what failed was no order."""
+FORBIDDEN = "forbidden"
+"""Nor this: the API server keeps from us what the order needs."""
+MAC_KEY = "macKey"
+"""Nor this: what the account is to be bound by is not there."""
 
 
 def armed_by(
@@ -152,7 +156,7 @@ def _budget_defects(situation: Situation, name: DnsName) -> Iterator[Defect]:
 
 
 def _name_defect(ref: ObjectRef, name: DnsName, failure: Failure) -> Defect:
-    facts = {"name": name, "problem": failure.problem}
+    facts = {"name": name, "problem": failure.problem, "host": url_host(name)}
     if failure.kind == PAUSED:
         when = text(failure.retry_at)
         return defect(Reason.NamePaused, ref, **facts, link=failure.link, retry_at=when)
@@ -166,9 +170,19 @@ def _target_defect(ref: ObjectRef, failure: Failure) -> Defect:
     if failure.kind == REVOCATION:
         return defect(Reason.RevocationFailed, ref, problem=problem, retry_at=when)
     if not failure.costly:
-        return defect(Reason.OrderDelayed, ref, problem=problem, retry_at=when)
+        return _delay_defect(ref, failure)
     if failure.kind == TERMS:
         return defect(Reason.TermsChanged, ref, problem=problem, link=failure.link)
     if failure.is_permanent:
         return defect(Reason.OrderRejected, ref, problem=problem)
     return defect(Reason.OrderRefused, ref, problem=problem, retry_at=when)
+
+
+def _delay_defect(ref: ObjectRef, failure: Failure) -> Defect:
+    """What passes by itself, or once somebody gives what the program lacks."""
+    problem, when = failure.problem, text(failure.retry_at)
+    if failure.kind == FORBIDDEN:
+        return defect(Reason.OrderForbidden, ref, problem=problem, retry_at=when)
+    if failure.kind == MAC_KEY:
+        return defect(Reason.MACKeyMissing, ref, problem=problem, retry_at=when)
+    return defect(Reason.OrderDelayed, ref, problem=problem, retry_at=when)

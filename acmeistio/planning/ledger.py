@@ -36,8 +36,8 @@ class Failure:
     `armed_by` are digests of the declarations that failed: another declaration is tried at once.
     A name has several where several targets want it; each tried it, and all wait together.
     `costly` is false for failures that pass by themselves and cost the CA nothing. `kind` is the
-    last part of the CA's problem type (RFC 8555 §6.7), "" where it gave none; `link` is a page of
-    the CA on which a human can do something about it.
+    last part of the CA's problem type (RFC 8555 §6.7), a word of failing.py, or "" for neither;
+    `link` is a page of the CA on which a human can do something about it.
     """
 
     count: int

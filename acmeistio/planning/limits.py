@@ -83,19 +83,12 @@ def costs_of_order(
     return _known(found)
 
 
-def exemption_of(
-    issuer: Issuer, issue: Issue, held: Held, now: datetime, spoken_for: str | None = None
-) -> Exemption:
-    """What the CA does not count of an order made now.
-
-    `spoken_for` is the account that orders, where that is known: to replace a certificate it must
-    be its own.
-    """
+def exemption_of(issuer: Issuer, issue: Issue, held: Held, now: datetime) -> Exemption:
+    """What the CA does not count of an order made now by the account that has the certificate."""
     if not issuer.limits.exempts_renewals or not isinstance(held, Stored):
         return Exemption.NONE
     marks, leaf = held.marks, held.leaf
-    own = spoken_for is None or marks.account_url == spoken_for
-    if issue.replaces and own and issue.replaces.includes(now):
+    if issue.replaces and issue.replaces.includes(now):
         return Exemption.REPLACES
     made_here = marks.directory_url == issuer.directory_url and not is_by_hand(held)
     recent = now - leaf.not_before < REMEMBERED

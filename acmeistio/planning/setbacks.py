@@ -44,7 +44,7 @@ DNS, where nobody tells of a change."""
 
 @dataclass(frozen=True, slots=True)
 class Setback:
-    """Why there is no certificate: `problem` for humans, `kind` the CA's type, `link` its page.
+    """Why there is no certificate: `problem` for humans; `kind` and `link` as in Failure.
 
     `wait_seconds` is what the CA asked for (Retry-After), None if it said nothing.
     """
@@ -100,7 +100,7 @@ def delayed(ledger: Ledger, case: Case, setback: Setback, now: datetime) -> Ledg
     spec, digest = case.spec, armed_by(case.spec, case.issuer, case.marks)
     count = _count(ledger.targets.get((spec.target, spec.issuer)), digest, costly=False)
     retry_at = backoff.after_transients(count, now, setback.wait_seconds)
-    failure = Failure(count, retry_at, (digest,), setback.problem, costly=False)
+    failure = Failure(count, retry_at, (digest,), setback.problem, costly=False, kind=setback.kind)
     return ledger.target_failed(spec.target, spec.issuer, failure)
 
 

@@ -90,11 +90,11 @@ def sharing(
 
 
 def costs_of(
-    decision: Decision, issuer: Issuer, held: Held, now: datetime, account_url: str | None = None
+    decision: Decision, issuer: Issuer, held: Held, now: datetime
 ) -> dict[BudgetKey, Limit]:
     """What it costs to carry a decision out now, whether or not the names can be validated."""
     if isinstance(decision, Issue):
-        exemption = limits.exemption_of(issuer, decision, held, now, account_url)
+        exemption = limits.exemption_of(issuer, decision, held, now)
         return limits.costs_of_order(issuer, decision.names, exemption)
     if isinstance(decision, Validate):
         return limits.costs_of_order(issuer, [decision.name], Exemption.NONE)

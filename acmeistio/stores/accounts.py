@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from acmeistio.errors import Conflict, Misconfigured, Permanent
+from acmeistio.errors import Conflict, KeyMissing, Misconfigured
 from acmeistio.issuer import ExternalAccount, Issuer
 from acmeistio.model import ACMEISTIO, MANAGED_BY
 from acmeistio.pki import Unfit
@@ -110,7 +110,7 @@ class AccountStore:
         await self._objects.update(_filled(secret, issuer, account), term)
 
     async def external_key(self, external: ExternalAccount) -> str:
-        """The MAC key (base64url) of an external account. Raises Permanent where it is missing."""
+        """The MAC key (base64url) of an external account. Raises KeyMissing."""
         name = external.secret_name
         secret = await self._objects.get("Secret", self._namespace, name)
         try:
@@ -171,11 +171,8 @@ def _notes(secret: Manifest) -> dict[str, str]:
     return {key: value for key, value in notes.items() if isinstance(value, str)}
 
 
-def _no_external_key(namespace: str, name: str, why: str) -> Permanent:
-    return Permanent(
-        f"Secret {namespace}/{name} holds no key of the external account ({why})",
-        problem_type="externalAccountRequired",
-    )
+def _no_external_key(namespace: str, name: str, why: str) -> KeyMissing:
+    return KeyMissing(f"Secret {namespace}/{name} holds no key of the external account ({why})")
 
 
 def _name(issuer: Issuer) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import pytest
+import yaml
 
 from acmeistio.names import DnsName
 from acmeistio.pki import Bundle, placeholder
@@ -172,3 +173,36 @@ def _grant_in_policy(bed: Bed, secret: str) -> None:
         if variable["name"] == "granted":
             variable["expression"] = f'["{SECRET_NAME}", "{secret}"]'
     bed.api.update(policy)
+
+
+def test_the_mac_key_of_an_issuer_takes_the_one_right_that_the_role_shows(
+    altered_bed: Bed,
+) -> None:
+    """Without it the Ingress is told which; with it the CA is shown the key, and `get` was all.
+
+    This CA has no customers, so it takes none for one of them; tests/pebble has one that does.
+    """
+    bed, issuer = altered_bed, "letsencrypt-staging"
+    name, external = f"acmeistio-eab-{issuer}", {"keyId": "customer-1"}
+    file = bed.folder / "issuers.yaml"
+    file.write_text(yaml.safe_dump([{"name": issuer, "externalAccount": external}]))
+    _mac_key(bed, name)
+    bed.service("shop", "www")
+    bed.start_acmeistio(issuers=file, issuer=issuer)
+    _declare(bed, WWW)
+    told = note(bed, "shop", WWW, "OrderForbidden")
+    assert f'secrets "{name}" is forbidden' in told
+    assert "Role of acmeistio (deploy/install.yaml" in told
+    rules: list[Object] = bed.api.get("Role", NAMESPACE, "acmeistio")["rules"]
+    right = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": [name]}
+    bed.api.patch("Role", NAMESPACE, "acmeistio", {"rules": [*rules, right]})
+    assert "unauthorized" in note(bed, "shop", WWW, "OrderRefused")
+    asked = [request for request in requests(bed) if request.subject == name]
+    assert {(request.right.verb, request.code) for request in asked} == {("get", 403), ("get", 200)}
+
+
+def _mac_key(bed: Bed, name: str) -> None:
+    """What the README has its reader create."""
+    metadata = {"namespace": NAMESPACE, "name": name}
+    data = {"hmac-key": encoded(b"a2V5IG9mIHRoZSBjdXN0b21lciBvZiB0aGUgQ0E")}
+    bed.api.create({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})

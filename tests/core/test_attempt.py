@@ -12,7 +12,7 @@ from acmeistio.acme.authorization import NameFailure, NamesFailed
 from acmeistio.acme.problem import Problem
 from acmeistio.acme.session import ProblemResponse, RateLimited, ServerError
 from acmeistio.attempt import Attempt, StillPaused
-from acmeistio.errors import Conflict, NotSent, Permanent, Transient
+from acmeistio.errors import Conflict, Forbidden, KeyMissing, NotSent, Permanent, Transient
 from acmeistio.issuer import LETS_ENCRYPT_LIMITS
 from acmeistio.model import Issue, IssueReason, Validate
 from acmeistio.names import DnsName
@@ -356,6 +356,17 @@ def test_what_concerns_the_account_stops_the_target(kind: str) -> None:
     asked = attempt(is_made=False, alone=B)
     ledger = asked.ended(spent(asked), Permanent("no", problem_type=kind), LATER)
     assert ledger.targets[TARGET, "ca"].retry_at == NEVER
+    assert ledger.names == {}
+
+
+@pytest.mark.parametrize("error", [Forbidden("cannot get"), KeyMissing("no key")])
+def test_what_an_administrator_owes_is_no_failure_of_a_name(error: Exception) -> None:
+    """Nor a reason to wait for long: the target goes on some seconds or minutes later."""
+    asked = attempt(is_made=False, alone=B)
+    ledger = asked.ended(spent(asked), error, LATER)
+    failure = ledger.targets[TARGET, "ca"]
+    assert (failure.retry_at - LATER, failure.costly) == (timedelta(seconds=1), False)
+    assert failure.kind
     assert ledger.names == {}
 
 

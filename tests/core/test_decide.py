@@ -263,6 +263,14 @@ def test_a_failing_name_is_left_out() -> None:
     assert "b.example.com: NXDOMAIN" in verdict.defects[0].sentence
 
 
+def test_a_failing_address_is_shown_as_in_a_url() -> None:
+    """What the remedy has its reader look at can be pasted (RFC 3986 §3.2.2)."""
+    address = DnsName("2001:db8::7")
+    spec = spec_of(A, address)
+    verdict = decide(situation(spec, placeholder_of(A), ledger=failed_name(spec, address)))
+    assert "See that http://[2001:db8::7]/.well-known/" in verdict.defects[0].remedy
+
+
 def test_a_failing_name_costs_one_order_not_one_per_pass() -> None:
     """With the others served nothing is ordered before its retry, which is for it alone."""
     spec, retry_at = spec_of(A, B), NOW + 10 * MINUTE

@@ -306,13 +306,6 @@ def test_the_same_names_are_remembered_120_days(days: int, is_exempt: bool) -> N
     assert (found is Exemption.SAME_NAMES) is is_exempt
 
 
-def test_only_the_account_itself_replaces() -> None:
-    """`replaces` is exempt for the account that has the certificate (acme.md §1.2)."""
-    asked = issue(A, B, replaces=OPEN)
-    assert limits.exemption_of(LE, asked, OLD, NOW, "us") is Exemption.REPLACES
-    assert limits.exemption_of(LE, asked, OLD, NOW, "them") is Exemption.SAME_NAMES
-
-
 def test_a_ca_that_exempts_nothing() -> None:
     """Exemptions are Let's Encrypt's; elsewhere settings may say that there are none."""
     strict = replace(LE, limits=replace(LETS_ENCRYPT_LIMITS, exempts_renewals=False))

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from acmeistio.app import _is_shared
 from acmeistio.errors import Permanent
+from acmeistio.issuer import ExternalAccount
 from acmeistio.model import ObjectRef
 from acmeistio.ports import Manifest
 from acmeistio.reasons import Defect
+from acmeistio.stores.accounts import HMAC_KEY
+from acmeistio.stores.secrets import encoded
 from tests.simulated.objects import SimulatedObjects
 from tests.simulated.virtual_time import in_virtual_time
 from tests.simulation import check
-from tests.simulation.world import HOUR, MINUTE, NAMESPACE, SECRET, World, ingress
+from tests.simulation.world import BARE_CA, HOUR, MINUTE, NAMESPACE, SECRET, World, ingress
 
 WWW, IMG = "www.shop.example", "img.shop.example"
 MESH = ObjectRef("ConfigMap", NAMESPACE, "istio")
@@ -83,14 +89,89 @@ async def test_a_secret_that_may_not_be_updated_costs_one_order() -> None:
         world.apply(ingress("a", WWW))
         process = world.start()
         process.objects.refused = lambda call: call.method == "update" and call.name == SECRET
-        await world.until(lambda: _defects(world, "OrderDelayed"))
-        [found] = _defects(world, "OrderDelayed")
+        await world.until(lambda: _defects(world, "OrderForbidden"))
+        [found] = _defects(world, "OrderForbidden")
         assert f"update Secret {NAMESPACE}/{SECRET}" in found.sentence
+        assert "Role" in found.remedy
         await world.sleep(HOUR)
         process.objects.refused = lambda _: False
         await world.until(lambda: check.is_served(world, WWW), within=HOUR)
         check.orders_at_most(world, 1)
         check.nothing_open(world)
+
+
+# ── external accounts ─────────────────────────────────────────────────────────────────────────
+
+MAC_KEY = b"k" * 32
+EXTERNAL = ExternalAccount("customer-1", "acmeistio-eab-simulated")
+CUSTOMERS_CA = replace(BARE_CA, external_accounts={EXTERNAL.key_id: MAC_KEY})
+
+
+def _customer() -> World:
+    """A CA for its customers, and an issuer that names one of them."""
+    world = World(CUSTOMERS_CA, issuer={"external_account": EXTERNAL})
+    world.apply(ingress("a", WWW))
+    return world
+
+
+def _mac_key(text: str = urlsafe_b64encode(MAC_KEY).decode()) -> Manifest:
+    """What the README has its reader create."""
+    metadata = {"namespace": NAMESPACE, "name": EXTERNAL.secret_name}
+    data = {HMAC_KEY: encoded(text.encode())}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
+
+
+@in_virtual_time
+async def test_a_mac_key_is_read_and_never_followed_nor_written() -> None:
+    """It is the administrator's: `get` suffices, of what is taken for acmeistio's own."""
+    async with _customer() as world:
+        world.apply(_mac_key())
+        process = world.start()
+        await world.until(lambda: check.is_served(world, WWW))
+        touched = {call for call in process.wire.log if EXTERNAL.secret_name in call}
+        assert touched == {f"get Secret {EXTERNAL.secret_name}"}
+        ref = ObjectRef("Secret", NAMESPACE, EXTERNAL.secret_name)
+        assert not _is_shared(ref, world.installation)
+
+
+@in_virtual_time
+@pytest.mark.parametrize("name", [EXTERNAL.secret_name, "acmeistio-account-simulated"])
+async def test_a_right_that_an_account_needs_is_named(name: str) -> None:
+    """One Defect, with the place that gives it; no order, and minutes later it goes on."""
+    async with _customer() as world:
+        world.apply(_mac_key())
+        process = world.start()
+        process.objects.refused = lambda call: call.method == "get" and call.name == name
+        await world.until(lambda: _defects(world, "OrderForbidden"))
+        await world.sleep(HOUR)
+        [found] = world.journal.current_defects
+        assert f"get Secret {NAMESPACE}/{name}" in found.sentence
+        assert "Role" in found.remedy
+        assert "deploy/install.yaml" in found.remedy
+        check.orders_at_most(world, 0)
+        process.objects.refused = lambda _: False
+        await world.until(lambda: check.is_served(world, WWW), within=6 * MINUTE)
+        await world.sleep(MINUTE)
+        assert world.journal.current_defects == ()
+
+
+@in_virtual_time
+@pytest.mark.parametrize("text", [None, "no key!"])
+async def test_a_mac_key_that_comes_later_is_found(text: str | None) -> None:
+    """Whoever creates the Secret after the order was wanted changes nothing else for it."""
+    async with _customer() as world:
+        if text:
+            world.apply(_mac_key(text))
+        world.start()
+        await world.until(lambda: _defects(world, "MACKeyMissing"))
+        await world.sleep(HOUR)
+        [found] = world.journal.current_defects
+        assert f"Secret {NAMESPACE}/{EXTERNAL.secret_name}" in found.sentence
+        assert "hmac-key" in found.remedy
+        assert len(world.ca.accounts) == len(world.ca.orders) == 0
+        world.apply(_mac_key())
+        await world.until(lambda: check.is_served(world, WWW), within=6 * MINUTE)
+        check.one_account(world)
 
 
 # ── the mesh ──────────────────────────────────────────────────────────────────────────────────
