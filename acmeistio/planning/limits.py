@@ -12,9 +12,9 @@ import functools
 import hashlib
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from publicsuffixlist import PublicSuffixList
 
@@ -52,8 +52,7 @@ class Exemption(StrEnum):
     REPLACES = "replaces"
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class BudgetKey:
+class BudgetKey(NamedTuple):
     """One budget of this client at one CA; `subject` is the domain, set or name it is about."""
 
     directory_url: str

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from random import Random
 from types import MappingProxyType
@@ -55,7 +55,7 @@ from tests.simulation.wire import (
 
 NAMESPACE = "istio-system"
 SECRET = "istio-ingress-certs"
-ISSUER = "simulated"
+ISSUER, SPARE = "simulated", "spare"
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
 SLOW_CA = CaOptions(
@@ -155,9 +155,14 @@ class World:
         settle_seconds: float = 0.0,
         keeps_routes: bool = False,
         issuer: Mapping[str, Any] = MappingProxyType({}),
+        spare: CaOptions | None = None,
+        neighbour: World | None = None,
         **installation: Any,
     ) -> None:
-        """`issuer` are settings of the one issuer, `installation` those of the installation."""
+        """`issuer` are settings of the issuer, `installation` those of the installation.
+
+        `spare` is another CA, its fallback. A `neighbour` is another cluster at the same CA.
+        """
         self.random = Random(seed)
         self.clock = VirtualClock()
         """The CA's time, and that of all who look."""
@@ -166,27 +171,44 @@ class World:
         self.store = ObjectStore()
         self.nowhere: set[str] = set()
         """Names whose DNS points elsewhere: nobody answers there."""
-        self.ca = SimulatedCa(
-            now=self.clock.now,
-            sleep=asyncio.sleep,
-            random=Random(seed + 1),
-            fetch=self._fetch,
-            options=options,
-        )
-        its_ca = Issuer(ISSUER, self.ca.directory_url, email="admin@example.org", **issuer)
-        self.installation = Installation({ISSUER: its_ca}, ISSUER, **installation)
+        self.reached: list[World] = [self]
+        """The clusters that DNS leads to, in turn by chance."""
+        self._neighbour = neighbour
+        self.ca = neighbour.ca if neighbour else self._ca(options, seed + 1)
+        self.spare = self._ca(spare, seed + 2, "https://spare.simulated") if spare else None
+        self.cas = {ISSUER: self.ca} | ({SPARE: self.spare} if self.spare else {})
+        settings = {"email": "admin@example.org", **issuer}
+        issuers = {
+            name: Issuer(name, ca.directory_url, **settings) for name, ca in self.cas.items()
+        }
+        if spare:
+            issuers[ISSUER] = replace(issuers[ISSUER], fallback=SPARE)
+        self.installation = Installation(issuers, ISSUER, **installation)
         self.gateway = SimulatedGateway(lambda: self.living.tokens)
         self.process: Process | None = None
         self.concurrent_orders = concurrent_orders
         self.settle_seconds = settle_seconds
         self.keeps_routes = keeps_routes
 
+    def _ca(
+        self, options: CaOptions, seed: int, base_url: str = "https://ca.simulated"
+    ) -> SimulatedCa:
+        return SimulatedCa(
+            now=self.clock.now,
+            sleep=asyncio.sleep,
+            random=Random(seed),
+            fetch=self._fetch,
+            options=options,
+            base_url=base_url,
+        )
+
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.crash()
-        await self.ca.aclose()
+        for ca in self.cas.values() if self._neighbour is None else ():
+            await ca.aclose()
 
     # ── the program ───────────────────────────────────────────────────────────────────────────
 
@@ -200,7 +222,7 @@ class World:
         controller = assemble(
             installation=self.installation,
             state_namespace=NAMESPACE,
-            https={ISSUER: WiredHttp(wire, self.ca)},
+            https={name: WiredHttp(wire, ca) for name, ca in self.cas.items()},
             objects=WiredObjects(wire, objects),
             leadership=leadership,
             tokens=tokens,
@@ -299,10 +321,12 @@ class World:
     # ── what validates names ──────────────────────────────────────────────────────────────────
 
     async def _fetch(self, host: str, path: str, _: Mapping[str, str]) -> tuple[int, bytes]:
-        """The way of the CA to the challenge port, if anybody is there."""
-        if host in self.nowhere or self.process is None or self.process.wire.dead:
+        """The way of a CA to the challenge port, if anybody is there."""
+        cluster = self.random.choice(self.reached) if len(self.reached) > 1 else self.reached[0]
+        process = cluster.process
+        if host in self.nowhere or process is None or process.wire.dead:
             raise ConnectionRefusedError(host)
-        answer = self.process.tokens.answer(Request("GET", path, "", host, "http"))
+        answer = process.tokens.answer(Request("GET", path, "", host, "http"))
         return answer.status, answer.body
 
 
