@@ -82,8 +82,11 @@ class Look:
 class Journal(Outcomes, Protocol):
     """Who is told what happens; the controller does not know how it is shown."""
 
-    def looked(self, look: Look) -> None:
-        """A look is done; these are the plan and all Defects now."""
+    def looked(self, look: Look) -> Iterator[None]:
+        """A look is done; these are the plan and all Defects now.
+
+        There may be thousands: others have their turn after each step.
+        """
 
     def tended(self, event: AccountEvent) -> None:
         """An account was changed as a user asked for."""
@@ -146,6 +149,9 @@ class Controller:
             clock, installation.gateway_namespaces, journal.failed, self._wake.set
         )
         self._timer: asyncio.TimerHandle | None = None
+        self._defects: tuple[tuple[Defect, ...], frozenset[Defect], tuple[Defect, ...]]
+        self._defects = ((), frozenset(), ())
+        """The plan's Defects at the last look, all others, and both together."""
         self._unread: dict[Target, BaseException] = {}
         self._look_seconds = 0.0
         self._left_as_of: datetime | None = None
@@ -212,10 +218,12 @@ class Controller:
             return
         finally:
             self.last_pass_at = self._clock.monotonic()
+        await asyncio.sleep(0)
         self._act(look.plan, look.held, term)
         if self._bulkheads.is_idle:
             self._tending.begin(self._installation.issuers.values(), term)
-        self._journal.looked(look)
+        for _ in self._journal.looked(look):
+            await asyncio.sleep(0)
         self._look_seconds = self._clock.monotonic() - began
         waits = [LOOK_FAILED_SECONDS for e in self._unread.values() if isinstance(e, Transient)]
         if self._routes and self._routes.retry_seconds is not None:
@@ -228,11 +236,15 @@ class Controller:
 
     async def _look(self, term: Term) -> Look:
         seen = await self._looking.look()
+        # Each of the next may have thousands to go through: others have their turn in between.
+        await asyncio.sleep(0)
         self._note_declared(seen.declarations)
+        await asyncio.sleep(0)
         declarers = self._declarers
         held = await self._held(self._targets)
         await self._renewals.seen(held, self._targets)
         self._replay(held)
+        await asyncio.sleep(0)
         world = World(
             declarations=seen.declarations,
             held=held,
@@ -256,9 +268,18 @@ class Controller:
         if seen.complete and len(held) == len(declarers):
             self._forget_undeclared(frozenset(current.verdicts))
             await self._tidy(current, term)
-        found = {*seen.defects, *routed, *current.defects, *self._probed(current)}
-        found.update(self._untimed(current))
-        return Look(current, held, declarers, in_order({*found, *filter(None, errors)}))
+        others = (*seen.defects, *routed, *self._probed(current), *self._untimed(current))
+        others = (*others, *filter(None, errors))
+        await asyncio.sleep(0)
+        return Look(current, held, declarers, self._all(current.defects, frozenset(others)))
+
+    def _all(self, planned: tuple[Defect, ...], others: frozenset[Defect]) -> tuple[Defect, ...]:
+        """All Defects; the same value where none has come or gone."""
+        before, known, found = self._defects
+        if before is not planned or known != others:
+            found = in_order([*planned, *others])
+            self._defects = (planned, others, found)
+        return found
 
     def _untimed(self, current: Plan) -> Iterator[Defect]:
         """Whose orders wait until a CA has told the time."""
@@ -381,8 +402,10 @@ class Controller:
         """Start what is to be done."""
         for target, verdict in current.unsettled.items():
             decision = verdict.decision
+            if isinstance(decision, Defer):
+                continue
             may_act = self._timekeeping.is_known or not isinstance(decision, AT_THE_CA)
-            if not isinstance(decision, Defer) and may_act and self._bulkheads.is_free(target):
+            if may_act and self._bulkheads.is_free(target):
                 work = self._pursuit.pursue(verdict.spec, decision, held[target], term)
                 self._bulkheads.start(target, work)
 

@@ -192,6 +192,7 @@ class Looking:
             return before.found
         known = before.readings if before else {}
         readings = await self._current(source, manifests, surroundings, known)
+        await asyncio.sleep(0)
         together = self._together(source, readings.values())
         found = joined(*[reading.found for reading in readings.values()], together)
         self._gone_over[source.KINDS] = _GoneOver(seen, readings, found)

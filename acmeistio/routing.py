@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from itertools import chain
 from typing import Any
 
 from acmeistio.errors import Conflict, Forbidden, NotLeader, Permanent, Transient
 from acmeistio.looking import Seen
-from acmeistio.model import ObjectRef
+from acmeistio.model import Declaration, ObjectRef
 from acmeistio.names import DnsName
+from acmeistio.planning.changed import exchanged
 from acmeistio.ports import Manifest, Objects, Term
 from acmeistio.reasons import Defect, Reason, defect
 from acmeistio.routes import KINDS, NAME, Route, reference
@@ -39,6 +41,8 @@ class RouteKeeping:
         self._failed = failed
         self._slots = asyncio.Semaphore(WRITES_AT_ONCE)
         self._kept: tuple[Seen, Manifest | None, frozenset[DnsName]] | None = None
+        self._named: tuple[tuple[Declaration, ...], frozenset[DnsName]] = ((), frozenset())
+        """The declarations at the last look, and all their names."""
         self._defects: tuple[Defect, ...] = ()
         self._failures = 0
         """How often in a row something could not be written."""
@@ -67,7 +71,7 @@ class RouteKeeping:
         return self._defects
 
     async def _keep(self, seen: Seen, term: Term) -> tuple[Defect, ...]:
-        names = frozenset(name for made in seen.declarations for name in made.names)
+        names = self._names(seen.declarations)
         rule, refused = await self._destination_rule(seen)
         if not self._failures and self._is_kept(seen, rule, names):
             return self._defects
@@ -81,6 +85,15 @@ class RouteKeeping:
         self._failures = min(before + 1, 16) if failed or refused else 0
         self._kept = seen, rule, names
         return (*found.defects, *more, *refused)
+
+    def _names(self, declarations: tuple[Declaration, ...]) -> frozenset[DnsName]:
+        """All names; the same value where no declaration of others came or went."""
+        before, names = self._named
+        gone, come = exchanged(before, declarations)
+        if {n for made in gone for n in made.names} != {n for made in come for n in made.names}:
+            names = frozenset(chain.from_iterable([made.names for made in declarations]))
+        self._named = declarations, names
+        return names
 
     def _is_kept(self, seen: Seen, rule: Manifest | None, names: frozenset[DnsName]) -> bool:
         if self._kept is None:

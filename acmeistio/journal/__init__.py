@@ -5,6 +5,8 @@ They are told by the controller and tell nothing back.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from acmeistio.accounts import AccountEvent
 from acmeistio.controller import Journal, Look
 from acmeistio.issuing import Issued, NotIssued
@@ -17,10 +19,10 @@ class Journals:
     def __init__(self, *journals: Journal) -> None:
         self._journals = journals
 
-    def looked(self, look: Look) -> None:
+    def looked(self, look: Look) -> Iterator[None]:
         """See Journal.looked."""
         for journal in self._journals:
-            journal.looked(look)
+            yield from journal.looked(look)
 
     def issued(self, spec: CertificateSpec, issue: Issue, issued: Issued) -> None:
         """See Journal.issued."""

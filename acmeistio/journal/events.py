@@ -8,7 +8,8 @@ known here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
@@ -37,6 +38,9 @@ from acmeistio.planning.plan import Plan
 from acmeistio.ports import Clock
 from acmeistio.reasons import Defect, Reason, defect
 
+AT_ONCE = 50
+"""So much is gone through between two breaths."""
+
 TOLD_AGAIN_SECONDS = 1800.0
 """A Defect that lasts is told again after this: the API server forgets Events after an hour."""
 
@@ -54,6 +58,15 @@ class _Telling(NamedTuple):
     sentence: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """The Events of a Defect, on the objects that it concerns."""
+
+    defect: Defect
+    subjects: tuple[ObjectRef, ...]
+    events: tuple[tuple[_Telling, Event], ...]
+
+
 class Announcer(Protocol):
     """Who brings an Event to the cluster."""
 
@@ -69,29 +82,37 @@ class EventJournal:
         self._clock = clock
         self._look = Look(Plan({}, ()), {}, {}, ())
         """The last one: what is the same as then is not gone through again."""
+        self._made: dict[int, _Made] = {}
+        """The last Events, by the identity of their Defects."""
         self._told_at: dict[_Telling, float] = {}
+        self._tell_again_at = 0.0
+        """Before it nothing that was told before is told again."""
         self._looked_at: dict[Target, tuple[CertificateSpec, Stored]] = {}
         """What newcomers were told of: nobody is new to what is the same."""
         self._served: dict[Target, set[ObjectRef]] = {}
         """Who was told in this life that its names are served."""
 
-    def looked(self, look: Look) -> None:
+    def looked(self, look: Look) -> Iterator[None]:
         """Tell each Defect that is new or was told long ago, and who finds its names served."""
-        # Where too much is told at once the oldest is lost: of the two, what needs nobody's hand.
-        self._tell_served(look)
-        self._tell_defects(look)
-
-    def _tell_served(self, look: Look) -> None:
-        """Who came after a certificate was issued and finds all its names in it."""
         before, self._look = self._look, look
+        # Where too much is told at once the oldest is lost: of the two, what needs nobody's hand.
+        yield from self._tell_served(before, look)
+        yield from self._tell_defects(before, look)
+
+    def _tell_served(self, before: Look, look: Look) -> Iterator[None]:
+        """Who came after a certificate was issued and finds all its names in it."""
         if look.declarers is not before.declarers:
             for target in set(before.declarers).difference(look.declarers):
                 self._served.pop(target, None)
                 self._looked_at.pop(target, None)
         changed = differing(before.plan.verdicts, look.plan.verdicts)
         now = self._clock.now()
-        for target in sorted(changed | differing(before.held, look.held)):
+        changed |= differing(before.held, look.held)
+        yield
+        for number, target in enumerate(sorted(changed), 1):
             self._tell_served_of(target, look, now)
+            if number % AT_ONCE == 0:
+                yield
 
     def _tell_served_of(self, target: Target, look: Look, now: datetime) -> None:
         verdict, held = look.plan.verdicts.get(target), look.held.get(target)
@@ -113,19 +134,39 @@ class EventJournal:
                 note = _note(spec.target, _issuer(spec, verdict), names, held.leaf)
                 self._announcer.tell(Event(source, "CertificateServed", note))
 
-    def _tell_defects(self, look: Look) -> None:
-        now = self._clock.monotonic()
-        current = dict(told for defect in look.defects for told in _events(defect, look))
+    def _tell_defects(self, before: Look, look: Look) -> Iterator[None]:
+        now, same = self._clock.monotonic(), look.defects is before.defects
+        if same and look.declarers is before.declarers and now < self._tell_again_at:
+            return
+        current = yield from self._current(look)
         self._told_at = {
             telling: at
             for telling, at in self._told_at.items()
             if now - at < TOLD_AGAIN_SECONDS
             and (telling in current or telling.code in _INTERRUPTED)
         }
-        for telling, event in current.items():
+        yield
+        for number, (telling, event) in enumerate(current.items(), 1):
             if telling not in self._told_at:
                 self._told_at[telling] = now
                 self._announcer.tell(event)
+            if number % AT_ONCE == 0:
+                yield
+        self._tell_again_at = min(self._told_at.values(), default=now) + TOLD_AGAIN_SECONDS
+
+    def _current(self, look: Look) -> Generator[None, None, dict[_Telling, Event]]:
+        """What there is to tell; sentences are made only of what was not the same before."""
+        made, current = dict[int, _Made](), dict[_Telling, Event]()
+        for number, found in enumerate(look.defects, 1):
+            subjects, known = _subjects(found, look), self._made.get(id(found))
+            if known is None or known.subjects != subjects:
+                known = _Made(found, subjects, tuple(_events(found, subjects)))
+            made[id(found)] = known
+            current.update(known.events)
+            if number % AT_ONCE == 0:
+                yield
+        self._made = made
+        return current
 
     def issued(self, spec: CertificateSpec, issue: Issue, issued: Issued) -> None:
         """Tell each object that declares one of the names that are in it."""
@@ -190,12 +231,15 @@ def _note(target: Target, issuer: str | None, names: Iterable[DnsName], leaf: Le
     )
 
 
-def _events(defect: Defect, look: Look) -> Iterator[tuple[_Telling, Event]]:
-    """A Defect on the object that it is about; one of a Secret on the objects that want it."""
-    subjects: tuple[ObjectRef, ...] = (defect.subject,)
-    if defect.subject.kind == "Secret":
-        target = Target(defect.subject.namespace, defect.subject.name)
-        subjects = look.declarers.get(target, ())
+def _subjects(defect: Defect, look: Look) -> tuple[ObjectRef, ...]:
+    """The object that a Defect is about; of a Secret's the objects that want it."""
+    if defect.subject.kind != "Secret":
+        return (defect.subject,)
+    return look.declarers.get(Target(defect.subject.namespace, defect.subject.name), ())
+
+
+def _events(defect: Defect, subjects: tuple[ObjectRef, ...]) -> Iterator[tuple[_Telling, Event]]:
+    """A Defect on each of these objects."""
     about = f"{defect.subject}: " if subjects != (defect.subject,) else ""
     sentence = f"{about}{defect.sentence}"
     for subject in subjects:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import structlog
@@ -26,8 +26,13 @@ from acmeistio.model import (
     StorePlaceholder,
     Validate,
 )
+from acmeistio.planning.changed import exchanged
+from acmeistio.planning.plan import in_order
 from acmeistio.reasons import Defect, Severity, plain
 from acmeistio.settings import LogFormat
+
+AT_ONCE = 25
+"""So many lines are written between two breaths."""
 
 TOLD_AGAIN_SECONDS = 300.0
 """The same failure of the same part is told again after this."""
@@ -90,14 +95,14 @@ class LogJournal:
 
     def __init__(self) -> None:
         self._log = structlog.get_logger()
-        self._defects: frozenset[Defect] = frozenset()
+        self._defects: tuple[Defect, ...] = ()
         self._looked: Mapping[str, int] = {}
         self._failing: dict[str, tuple[str, float]] = {}
         """The last problem of each part, and when it was told."""
 
-    def looked(self, look: Look) -> None:
+    def looked(self, look: Look) -> Iterator[None]:
         """A line for each Defect that came or went, and one when what is to be done has changed."""
-        self._tell_defects(frozenset(look.defects))
+        yield from self._tell_defects(look.defects)
         unsettled = look.plan.unsettled.values()
         deferred = sum(isinstance(verdict.decision, Defer) for verdict in unsettled)
         counts = {
@@ -110,15 +115,23 @@ class LogJournal:
             self._looked = counts
             self._log.info("look-done", **counts)
 
-    def _tell_defects(self, current: frozenset[Defect]) -> None:
-        for found in sorted(current - self._defects):
+    def _tell_defects(self, current: tuple[Defect, ...]) -> Iterator[None]:
+        gone, come = map(in_order, exchanged(self._defects, current))
+        self._defects = current
+        yield
+        # What came may be what went, made anew.
+        for number, found in enumerate(_without(come, gone), 1):
             log = self._log.error if found.reason.severity is Severity.ERROR else self._log.warning
             log("defect", **_fields(found), sentence=found.sentence, remedy=found.remedy)
-        subjects = {(found.subject, found.code) for found in current}
-        for gone in sorted(self._defects - current):
-            if (gone.subject, gone.code) not in subjects:
-                self._log.info("defect-gone", **_fields(gone))
-        self._defects = current
+            if number % AT_ONCE == 0:
+                yield
+        gone = _without(gone, come)
+        subjects = {(found.subject, found.code) for found in (current if gone else ())}
+        for number, found in enumerate(gone, 1):
+            if (found.subject, found.code) not in subjects:
+                self._log.info("defect-gone", **_fields(found))
+            if number % AT_ONCE == 0:
+                yield
 
     def issued(self, spec: CertificateSpec, issue: Issue, issued: Issued) -> None:
         """The line that an operator waits for."""
@@ -170,6 +183,11 @@ class LogJournal:
 
 def _fields(found: Defect) -> dict[str, str]:
     return {"object": str(found.subject), "reason": found.code}
+
+
+def _without(some: tuple[Defect, ...], others: tuple[Defect, ...]) -> tuple[Defect, ...]:
+    left_out = frozenset(others)
+    return tuple(found for found in some if found not in left_out) if others else some
 
 
 def _wanted(decision: Issue | Validate) -> dict[str, Any]:

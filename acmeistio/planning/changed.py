@@ -40,7 +40,7 @@ class Groups:
         Sources hand out the same values while their objects are the same, so that what came and
         what went is found by identity.
         """
-        gone, come = _exchanged(self._declarations, declarations)
+        gone, come = exchanged(self._declarations, declarations)
         self._declarations = declarations
         changed = {made.target for made in (*gone, *come)}
         lost = set(map(id, gone))
@@ -55,7 +55,7 @@ class Groups:
         return changed
 
 
-def _exchanged(before: Sequence[V], now: Sequence[V]) -> tuple[list[V], list[V]]:
+def exchanged(before: Sequence[V], now: Sequence[V]) -> tuple[list[V], list[V]]:
     """What went and what came, by identity; mostly it is little, and at one place."""
     if before is now:
         return [], []

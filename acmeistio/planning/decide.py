@@ -203,7 +203,7 @@ def _unreached(situation: Situation) -> Iterator[Defect]:
     """Why orders wait for a CA that can't be reached; also while it is tried whether it can."""
     spec = situation.spec
     pause = situation.ledger.pauses.get(spec.issuer)
-    if pause and pause.attempts and not pause.is_forgotten(situation.now):
+    if pause and pause.attempts and pause.forgotten_at > situation.now:
         for ref in spec.sources:
             facts = {"problem": pause.problem, "retry_at": text(pause.until)}
             yield defect(Reason.OrderDelayed, ref, **facts)

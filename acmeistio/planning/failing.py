@@ -136,6 +136,8 @@ def _out_of_budget(
     budgets, now, issuer = situation.ledger.budgets, situation.now, situation.issuer
     alone = is_tried_alone(situation)
     for name in situation.spec.names:
+        if name not in failures and not limits.has_failed(budgets, issuer, name):
+            continue
         costs = limits.costs_of_failures(issuer, [name])
         if alone and name in failures:
             costs |= limits.costs_of_order(issuer, [name], Exemption.NONE)
@@ -146,8 +148,11 @@ def _out_of_budget(
 
 def _budget_defects(situation: Situation, name: DnsName) -> Iterator[Defect]:
     """Why a name waits that no failure is known of."""
-    costs = limits.costs_of_failures(situation.issuer, [name])
-    until, scarce = limits.scarcest(situation.ledger.budgets, costs, situation.now)
+    budgets, issuer = situation.ledger.budgets, situation.issuer
+    if not limits.has_failed(budgets, issuer, name):
+        return
+    costs = limits.costs_of_failures(issuer, [name])
+    until, scarce = limits.scarcest(budgets, costs, situation.now)
     if scarce:
         limit, what = limits.words(scarce)
         facts = {"what": what, "limit": limit, "issuer": situation.issuer.name}

@@ -75,9 +75,10 @@ class Pause:
     problem: str
     attempts: int = 0
 
-    def is_forgotten(self, now: datetime) -> bool:
-        """Whether it is past, and no further attempt may follow on it."""
-        return self.until + (ATTEMPTS_REMEMBERED if self.attempts else timedelta()) <= now
+    @property
+    def forgotten_at(self) -> datetime:
+        """When it is past, and no further attempt may follow on it."""
+        return self.until + (ATTEMPTS_REMEMBERED if self.attempts else timedelta())
 
 
 NameKey = tuple[str, DnsName]
@@ -212,7 +213,7 @@ class Ledger:
             names=_without(self.names, lambda key: key not in declared),
             targets=_without(self.targets, lambda key: key[0] not in targets or key[0] in settled),
             orders=_without(self.orders, lambda key: key not in targets or key in settled),
-            pauses=_without(self.pauses, lambda key: self.pauses[key].is_forgotten(now)),
+            pauses=_without(self.pauses, lambda key: self.pauses[key].forgotten_at <= now),
             budgets=limits.without_full(self.budgets, now),
         )
         return self if tidy == self else tidy

@@ -30,6 +30,10 @@ REMEMBERED = timedelta(days=119)
 days)."""
 
 
+REMEMBERED_DOMAINS = 1 << 15
+"""Of so many names it is remembered what they are counted by: some MiB at most."""
+
+
 class Kind(StrEnum):
     """What a budget is for, spelt as in the ledger."""
 
@@ -38,6 +42,12 @@ class Kind(StrEnum):
     NAME_SET = "set"
     FAILURES = "failures"
     FAILURES_IN_A_ROW = "failuresInARow"
+
+    # Budgets are looked up by thousands, and an Enum's own hash is some times slower.
+    __hash__ = str.__hash__
+
+
+FAILURES = frozenset({Kind.FAILURES, Kind.FAILURES_IN_A_ROW})
 
 
 class Exemption(StrEnum):
@@ -108,6 +118,11 @@ def costs_of_failures(issuer: Issuer, names: Iterable[DnsName]) -> dict[BudgetKe
             )
         }
     )
+
+
+def has_failed(budgets: Budgets, issuer: Issuer, name: DnsName) -> bool:
+    """Whether anything was spent that failures of a name cost; of most names nothing was."""
+    return any(_key(issuer, kind, name) in budgets for kind in FAILURES)
 
 
 def scarcest(budgets: Budgets, costs: Costs, now: datetime) -> tuple[datetime, BudgetKey | None]:
@@ -198,6 +213,7 @@ def set_digest(names: Iterable[DnsName]) -> str:
     return hashlib.sha256(",".join(sorted(set(names))).encode()).hexdigest()[:12]
 
 
+@functools.lru_cache(maxsize=REMEMBERED_DOMAINS)
 def registered_domain(name: DnsName) -> str:
     """What certificates per domain are counted by: one label more than the public suffix.
 

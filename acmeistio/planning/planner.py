@@ -2,8 +2,10 @@
 
 A target whose declarations and Secret are as they were has the same spec. A certificate that was
 kept, and that no failure concerns, is kept until the first instant that it depends on: it is at
-rest. Whatever is not at rest is decided anew each time, so that what is remembered stays small
-enough to be sure of: a Planner gives exactly what `plan` gives (tests/core/test_planner.py).
+rest. So is one that would be ordered, or waits for its CA's pause to end; whether the CA's limits
+leave room for it is for Shares to remember. Whatever is not at rest is decided anew each time, so
+that what is remembered stays small enough to be sure of: a Planner gives exactly what `plan` gives
+(tests/core/test_planner.py).
 
 What is at rest is not even looked at: a pass costs what has changed, not what there is.
 """
@@ -15,11 +17,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 
-from acmeistio.model import CertificateSpec, Declaration, Held, Keep, Stored, Target
+from acmeistio.issuer import Issuer
+from acmeistio.model import (
+    CertificateSpec,
+    Declaration,
+    Defer,
+    Issue,
+    Keep,
+    Stored,
+    Target,
+    Validate,
+)
 from acmeistio.planning.changed import Groups, differing
 from acmeistio.planning.decide import Verdict
 from acmeistio.planning.ledger import Ledger, NameKey
-from acmeistio.planning.limits import Budgets, Kind
+from acmeistio.planning.limits import FAILURES, Budgets
 from acmeistio.planning.merge import merge
 from acmeistio.planning.plan import (
     Plan,
@@ -30,14 +42,15 @@ from acmeistio.planning.plan import (
     kept_in,
     names_asked,
 )
-from acmeistio.planning.renewal import last_resort_at
-from acmeistio.planning.shares import sharing
+from acmeistio.planning.renewal import last_resort_at, pressing_at, renew_at
+from acmeistio.planning.shares import Shares
+from acmeistio.planning.situation import is_placeholder
 from acmeistio.reasons import Defect
 
 AT_ONCE = 25
 """So many targets are planned between two breaths: some milliseconds."""
 
-_FAILURES = frozenset({Kind.FAILURES, Kind.FAILURES_IN_A_ROW})
+_ASKING = frozenset({Issue, Validate})
 _EVER = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
@@ -86,6 +99,7 @@ class Planner:
         self._restless: set[Target] = set()
         self._troubled: set[Target] = set()
         """Those with Defects."""
+        self._shares = Shares()
         self._concerned = _Concerned()
         self._failures: tuple[Budgets, frozenset[str]] = ({}, frozenset())
         self._calm = _EVER
@@ -101,7 +115,9 @@ class Planner:
             self._forget()
             before = _nothing_before(world)
         changed = differing(before.held, world.held)
+        yield
         remerged = changed | self._groups.update(self._declared(changed, world))
+        yield
         concerned = self._concerned_by(world.ledger)
         dirty = sorted(remerged | self._disturbed(before, world, concerned))
         self._concerned = concerned
@@ -109,9 +125,9 @@ class Planner:
             self._work_on(target, target in remerged, world)
             if number % AT_ONCE == 0:
                 yield
-        if dirty:
-            self._show(dirty)
-            yield
+        self._show(dirty)
+        yield
+        if dirty or not self._shares.stands(world.ledger, world.now):
             self.plan = yield from self._planned(world)
         self._before = world
 
@@ -124,7 +140,7 @@ class Planner:
 
     def _concerned_by(self, ledger: Ledger) -> _Concerned:
         if self._failures[0] is not ledger.budgets:
-            failed = frozenset(key.subject for key in ledger.budgets if key.kind in _FAILURES)
+            failed = frozenset(key.subject for key in ledger.budgets if key.kind in FAILURES)
             self._failures = (ledger.budgets, failed)
         names = self._failures[1].union(name for _, name in ledger.names)
         return _Concerned(names, frozenset(target for target, _ in ledger.targets))
@@ -136,11 +152,18 @@ class Planner:
             *differing(before.suggestions, world.suggestions),
             *(before.awaited ^ world.awaited),
             *self._doubted(world),
+            *(self._unsettled() if before.ledger.pauses != world.ledger.pauses else ()),
             *(concerned.targets - self._concerned.targets),
             *self._named(concerned.names - self._concerned.names),
             *self._disturbed_by_time(world.now),
         }
         return found & self._merged.keys()
+
+    def _unsettled(self) -> Iterator[Target]:
+        """The targets for which the CA is, or would be, asked."""
+        for target, verdict in self._verdicts.items():
+            if type(verdict.decision) is not Keep:
+                yield target
 
     def _doubted(self, world: World) -> frozenset[Target]:
         if world.doubted is not None:
@@ -199,7 +222,7 @@ class Planner:
             # Whoever compares by identity sees that nothing has changed.
             verdict = known.verdict
         is_restless = _is_restless(spec, world, self._concerned)
-        until = None if is_restless else _rests_until(verdict, world.held[target])
+        until = None if is_restless else _rests_until(verdict, spec, world)
         return _Decided(verdict, world.now, until)
 
     def _show(self, dirty: list[Target]) -> None:
@@ -218,17 +241,18 @@ class Planner:
 
     def _planned(self, world: World) -> Generator[None, None, Plan]:
         """All of it together; what the CAs' limits leave is shared out each time."""
-        asking = {t: self._verdicts[t] for t in sorted(self._restless)}
+        asking = {t: made for t, made in self._verdicts.items() if type(made.decision) in _ASKING}
         issuers = world.installation.issuers
-        waiting = yield from sharing(asking, world.held, world.ledger, issuers, world.now)
-        verdicts = self._verdicts | waiting
-        found = set[Defect]()
-        for target in self._troubled:
-            found.update(self._merged[target].defects)
-        for target in self._troubled | waiting.keys():
-            if target in verdicts:
-                found.update(verdicts[target].defects)
-        return Plan(verdicts, in_order(found), {**self._asked})
+        yield from self._shares.steps(asking, world.held, world.ledger, issuers, world.now)
+        waiting = self._shares.waiting
+        verdicts = {**self._verdicts, **waiting}
+        yield
+        found = [d for target in self._troubled for d in self._merged[target].defects]
+        # In the order of the verdicts it is nearly sorted.
+        found += chain.from_iterable([v.defects for v in verdicts.values() if v.defects])
+        defects = in_order(found)
+        yield
+        return Plan(verdicts, defects, {**self._asked})
 
 
 def _is_comparable(before: World, world: World) -> bool:
@@ -262,12 +286,28 @@ def _is_restless(spec: CertificateSpec, world: World, concerned: _Concerned) -> 
     )
 
 
-def _rests_until(verdict: Verdict, held: Held) -> datetime | None:
-    """Until when a certificate is kept if nothing happens to it; None where it is not at rest."""
-    decision = verdict.decision
-    if not isinstance(decision, Keep) or not decision.look_again_at or not isinstance(held, Stored):
+def _rests_until(verdict: Verdict, spec: CertificateSpec, world: World) -> datetime | None:
+    """Until when a verdict stands if nothing happens; None where the target is not at rest."""
+    decision, held, now = verdict.decision, world.held[spec.target], world.now
+    if not isinstance(held, Stored):
         return None
-    return min(decision.look_again_at, held.leaf.not_after, last_resort_at(held.leaf))
+    if isinstance(decision, Keep):
+        again = decision.look_again_at
+        return again and min(again, held.leaf.not_after, last_resort_at(held.leaf))
+    if _may_ask_another(world.installation.issuers[spec.issuer], held):
+        return None
+    instants = [held.leaf.not_after, last_resort_at(held.leaf), pressing_at(held.leaf)]
+    instants.append(renew_at(held.leaf, world.suggestions.get(spec.target)))
+    instants += [pause.forgotten_at for pause in world.ledger.pauses.values()]
+    next_at = min((instant for instant in instants if instant > now), default=_EVER[1])
+    if isinstance(decision, Defer):
+        return min(next_at, decision.until)
+    return next_at if isinstance(decision, Issue) else None
+
+
+def _may_ask_another(issuer: Issuer, held: Stored) -> bool:
+    """Whether it depends on what the CAs' limits leave which of two is asked (authority.py)."""
+    return issuer.fallback is not None and not is_placeholder(held)
 
 
 def _keep_in(targets: set[Target], target: Target, belongs: bool) -> None:

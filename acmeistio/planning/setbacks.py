@@ -114,7 +114,7 @@ def unreachable(ledger: Ledger, case: Case, setback: Setback, now: datetime) -> 
     before = ledger.pauses.get(case.spec.issuer)
     if before and before.until > now:
         return ledger
-    attempts = 1 + (before.attempts if before and not before.is_forgotten(now) else 0)
+    attempts = 1 + (before.attempts if before and before.forgotten_at > now else 0)
     until = backoff.after_transients(attempts, now, setback.wait_seconds)
     return ledger.paused(case.spec.issuer, Pause(until, setback.problem, attempts))
 

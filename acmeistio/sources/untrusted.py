@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 from acmeistio.model import ObjectRef, kind_of
 
@@ -15,8 +15,13 @@ from acmeistio.model import ObjectRef, kind_of
 def mapping(value: object, *path: str) -> Mapping[str, Any]:
     """The mapping at `path` below `value`, else an empty one."""
     for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value if isinstance(value, Mapping) else {}
+        value = value.get(key) if _is_mapping(value) else None
+    return value if _is_mapping(value) else {}
+
+
+def _is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:
+    """It is asked of every part of every object; mostly it is a dict, which is quick to see."""
+    return type(value) is dict or isinstance(value, Mapping)
 
 
 def sequence(value: object) -> list[Any]:

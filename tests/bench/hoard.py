@@ -1,4 +1,4 @@
-"""Thousands of certificates that need nothing: Ingresses, their Secrets, and the ledger beside.
+"""Thousands of certificates that need nothing, or must all wait: Ingresses, Secrets, the ledger.
 
 The pairs are real but for their keys, which are one: what a certificate costs to hold and to plan
 does not depend on that.
@@ -6,6 +6,7 @@ does not depend on that.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,7 +28,14 @@ from acmeistio.planning.ledger import Ledger
 from acmeistio.planning.ledger_text import to_json
 from acmeistio.planning.limits import Exemption
 from acmeistio.stores.memory import LEDGER_KEY, LEDGER_NAME
-from acmeistio.stores.secrets import DECLARED_BY, DIRECTORY_URL, LEAF_SHA256, TLS_TYPE, encoded
+from acmeistio.stores.secrets import (
+    DECLARED_BY,
+    DIRECTORY_URL,
+    LEAF_SHA256,
+    PLACEHOLDER,
+    TLS_TYPE,
+    encoded,
+)
 from tests.bench.stored import NAMESPACE, ingress, secret_name
 from tests.simulated.objects import ObjectStore
 
@@ -49,8 +57,20 @@ def fill(store: ObjectStore, certificates: int) -> None:
     pairs, now = Pairs(), datetime.now(UTC)
     for number in range(certificates):
         store.put(ingress(number, names_of(number)))
-        store.put(_secret(number, *pairs.make(names_of(number), now - MADE_AGO)))
-    store.put(_ledger(certificates, now))
+        pair = pairs.make(names_of(number), now - MADE_AGO)
+        store.put(_secret(number, *pair, {DIRECTORY_URL: ISSUER.directory_url}))
+    store.put(_ledger(ordered(certificates, now)))
+
+
+def fill_waiting(store: ObjectStore, certificates: int) -> None:
+    """As many that are new, and all of this account's orders are spent for the time being."""
+    pairs, now = Pairs(), datetime.now(UTC)
+    for number in range(certificates):
+        store.put(ingress(number, names_of(number)))
+        pair = pairs.make(names_of(number), now - timedelta(hours=1))
+        store.put(_secret(number, *pair, {PLACEHOLDER: "true"}))
+    orders = limits.BudgetKey(ISSUER.directory_url, limits.Kind.ORDERS)
+    store.put(_ledger(Ledger(budgets={orders: now + LIFETIME}, as_of=now)))
 
 
 def ledger_bytes(certificates: int) -> int:
@@ -99,10 +119,12 @@ class Pairs:
         return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def _secret(number: int, certificate: x509.Certificate, key_pem: bytes) -> dict[str, Any]:
+def _secret(
+    number: int, certificate: x509.Certificate, key_pem: bytes, facts: Mapping[str, str]
+) -> dict[str, Any]:
     notes = {
         LEAF_SHA256: certificate.fingerprint(hashes.SHA256()).hex(),
-        DIRECTORY_URL: ISSUER.directory_url,
+        **facts,
         DECLARED_BY: f'[["Ingress","default","web-{number}"]]',
     }
     # Real chains have an intermediate, which is twice as long as a leaf.
@@ -121,10 +143,10 @@ def _secret(number: int, certificate: x509.Certificate, key_pem: bytes) -> dict[
     }
 
 
-def _ledger(certificates: int, now: datetime) -> dict[str, Any]:
+def _ledger(ledger: Ledger) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"namespace": NAMESPACE, "name": LEDGER_NAME},
-        "data": {LEDGER_KEY: to_json(ordered(certificates, now))},
+        "data": {LEDGER_KEY: to_json(ledger)},
     }

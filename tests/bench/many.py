@@ -1,4 +1,6 @@
-"""The command `tests/bench/run many`: what thousands of certificates cost that need nothing.
+"""The command `tests/bench/run many`: what thousands of certificates cost, though none is ordered.
+
+They need nothing, or they all wait for a limit of their CA.
 
 No cluster and no CA: the controller as it is assembled everywhere, over the simulated store, which
 holds real Secrets. Owns what is measured; what the store is filled with is in hoard.py. Result on
@@ -41,6 +43,7 @@ from tests.simulated.system import ConstantLeadership
 ROUNDS = 10
 BEAT_SECONDS = 0.001
 PASS_SECONDS, CHANGE_SECONDS, STALL_SECONDS = 2.0, 0.05, 0.05
+WAITING_SECONDS = 0.5
 LEDGER_BYTES = 1 << 20
 """What the project wants of itself."""
 
@@ -65,6 +68,8 @@ class Many:
     ingress_changed: Passes
     secret_changed: Passes
     everything_anew: Passes
+    waiting: Passes
+    waiting_and_changed: Passes
     objects_mib: float
     own_mib: float
     ledger_bytes: int
@@ -170,6 +175,7 @@ async def measure(certificates: int) -> Many:
         secret_changed = await _let(watch, lambda number: _change_secret(store, number))
         everything = await _let(watch, lambda _: store.touch(), 3)
         own_mib = _resident_mib() - filled
+    waiting, waiting_and_changed = await _waiting(certificates)
     return Many(
         certificates,
         first,
@@ -177,10 +183,23 @@ async def measure(certificates: int) -> Many:
         ingress_changed,
         secret_changed,
         everything,
+        waiting,
+        waiting_and_changed,
         filled - empty,
         own_mib,
         hoard.ledger_bytes(certificates),
     )
+
+
+async def _waiting(certificates: int) -> tuple[Passes, Passes]:
+    """The passes while all wait for the same limit: where nothing changes, and one Ingress."""
+    store = ObjectStore()
+    hoard.fill_waiting(store, certificates)
+    async with _running(store) as watch:
+        await watch.passed()
+        await _let(watch, lambda _: watch._controller._wake.set(), 3)
+        at_rest = await _let(watch, lambda _: watch._controller._wake.set())
+        return at_rest, await _let(watch, lambda number: _change_ingress(store, number))
 
 
 async def _let(watch: _Watch, happen: Callable[[int], object], rounds: int = ROUNDS) -> Passes:
@@ -239,6 +258,9 @@ def _text(found: Many) -> str:
             _row("pass at rest", found.at_rest, whole),
             _row("one Ingress changed", found.ingress_changed, CHANGE_SECONDS),
             _row("one Secret changed", found.secret_changed, CHANGE_SECONDS),
+            "all wait for a limit of their CA:",
+            _row("pass", found.waiting, WAITING_SECONDS),
+            _row("one Ingress changed", found.waiting_and_changed, WAITING_SECONDS),
             _held(found),
             f"  ledger after all were ordered: {size} bytes{_met(size, LEDGER_BYTES)}",
         ]

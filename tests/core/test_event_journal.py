@@ -67,14 +67,20 @@ def look(*defects: Defect) -> Look:
     return Look(Plan({}, {}, ()), {}, {TARGET: (OTHER, REF)}, defects)
 
 
+def told(journal: EventJournal, seen: Look) -> None:
+    """The journal is told of a look, to the last step."""
+    for _ in journal.looked(seen):
+        pass
+
+
 def test_a_defect_is_told_once_and_again_while_it_lasts(heard: Heard) -> None:
     """The API server forgets an Event after an hour; looks come far more often."""
     journal = EventJournal(heard, heard)
     for _ in range(3):
-        journal.looked(look(NO_NAMES))
+        told(journal, look(NO_NAMES))
     assert [event.reason for event in heard.events] == ["NoNames"]
     heard.seconds += TOLD_AGAIN_SECONDS
-    journal.looked(look(NO_NAMES))
+    told(journal, look(NO_NAMES))
     assert len(heard.events) == 2
     assert heard.events[0] == heard.events[1]
 
@@ -82,15 +88,15 @@ def test_a_defect_is_told_once_and_again_while_it_lasts(heard: Heard) -> None:
 def test_a_defect_that_came_back_is_told_at_once(heard: Heard) -> None:
     """It is a change."""
     journal = EventJournal(heard, heard)
-    journal.looked(look(NO_NAMES))
-    journal.looked(look())
-    journal.looked(look(NO_NAMES))
+    told(journal, look(NO_NAMES))
+    told(journal, look())
+    told(journal, look(NO_NAMES))
     assert len(heard.events) == 2
 
 
 def test_an_event_says_what_is_wrong_and_what_to_do(heard: Heard) -> None:
     """Sentence and remedy, as a warning at the object that it is about."""
-    EventJournal(heard, heard).looked(look(NO_NAMES))
+    told(EventJournal(heard, heard), look(NO_NAMES))
     [event] = heard.events
     assert event.regarding == REF
     assert event.warns
@@ -99,7 +105,7 @@ def test_an_event_says_what_is_wrong_and_what_to_do(heard: Heard) -> None:
 
 def test_a_defect_of_a_secret_is_told_to_all_that_want_it(heard: Heard) -> None:
     """Users look at what they wrote; the Secret is named in the sentence."""
-    EventJournal(heard, heard).looked(look(FOREIGN))
+    told(EventJournal(heard, heard), look(FOREIGN))
     assert [event.regarding for event in heard.events] == [OTHER, REF]
     assert all(
         event.note.startswith(f"Secret {TARGET}: the Secret exists") for event in heard.events
@@ -124,10 +130,10 @@ def test_the_time_of_the_next_try_makes_no_new_event(heard: Heard) -> None:
     """Each try moves it; when the Defect is told again, it is the newest."""
     journal = EventJournal(heard, heard)
     for retry_at in ("12:01", "12:02", "12:04"):
-        journal.looked(look(delayed(retry_at)))
+        told(journal, look(delayed(retry_at)))
     assert len(heard.events) == 1
     heard.seconds += TOLD_AGAIN_SECONDS
-    journal.looked(look(delayed("12:34")))
+    told(journal, look(delayed("12:34")))
     first, again = heard.events
     assert "at 12:01." in first.note
     assert "at 12:34." in again.note
@@ -136,8 +142,8 @@ def test_the_time_of_the_next_try_makes_no_new_event(heard: Heard) -> None:
 def test_another_problem_is_told_at_once(heard: Heard) -> None:
     """The sentence is another: something has changed."""
     journal = EventJournal(heard, heard)
-    journal.looked(look(delayed("12:01")))
-    journal.looked(look(delayed("12:02", "the CA is away")))
+    told(journal, look(delayed("12:01")))
+    told(journal, look(delayed("12:02", "the CA is away")))
     assert len(heard.events) == 2
 
 
@@ -145,12 +151,12 @@ def test_a_pause_that_goes_on_after_a_try_is_not_told_again(heard: Heard) -> Non
     """While it is tried whether the CA takes orders again, there is no Defect of a pause."""
     journal = EventJournal(heard, heard)
     for retry_at in ("12:01", "12:02"):
-        journal.looked(look(paused(retry_at)))
-        journal.looked(look())
+        told(journal, look(paused(retry_at)))
+        told(journal, look())
     assert len(heard.events) == 1
     heard.seconds += TOLD_AGAIN_SECONDS
-    journal.looked(look())
-    journal.looked(look(paused("12:34")))
+    told(journal, look())
+    told(journal, look(paused("12:34")))
     assert len(heard.events) == 2
 
 
@@ -180,7 +186,7 @@ def test_an_object_that_finds_its_certificate_there_is_told_so(heard: Heard) -> 
     """Once, and of its own names; the others were told when it was issued."""
     journal = EventJournal(heard, heard)
     for _ in range(3):
-        journal.looked(declared(SERVED, BOTH))
+        told(journal, declared(SERVED, BOTH))
         heard.seconds += TOLD_AGAIN_SECONDS
     note = (
         f"Secret {TARGET} has a certificate of ca for {B}; valid until "
@@ -193,9 +199,9 @@ def test_an_object_with_a_name_that_is_not_served_yet_is_not_told(heard: Heard) 
     """Until all of its names are in the certificate."""
     journal = EventJournal(heard, heard)
     both_theirs = {A: (REF, OTHER), B: (OTHER,)}
-    journal.looked(declared(stored(A), both_theirs))
+    told(journal, declared(stored(A), both_theirs))
     assert heard.events == []
-    journal.looked(declared(SERVED, both_theirs))
+    told(journal, declared(SERVED, both_theirs))
     assert [event.regarding for event in heard.events] == [OTHER]
     assert f" for {A}, {B};" in heard.events[0].note
 
@@ -214,14 +220,14 @@ def test_an_object_with_a_name_that_is_not_served_yet_is_not_told(heard: Heard) 
 )
 def test_what_is_no_valid_certificate_of_a_ca_is_not_told(heard: Heard, held: Held) -> None:
     """An object that only has something to keep its port open has not what it asks for."""
-    EventJournal(heard, heard).looked(declared(held, BOTH))
+    told(EventJournal(heard, heard), declared(held, BOTH))
     assert heard.events == []
 
 
 def test_an_issuer_that_is_not_known_is_not_named(heard: Heard) -> None:
     """The certificate may be of the issuer that was asked for before."""
     waiting = Defer(NOW + DAY, IssueReason.ISSUER_CHANGED, (A, B))
-    EventJournal(heard, heard).looked(declared(SERVED, BOTH, waiting))
+    told(EventJournal(heard, heard), declared(SERVED, BOTH, waiting))
     [event] = heard.events
     assert event.note.startswith(f"Secret {TARGET} has a certificate for {B}; valid until ")
 
@@ -230,16 +236,16 @@ def test_an_object_that_was_gone_is_told_again(heard: Heard) -> None:
     """What nobody declares any more is forgotten."""
     journal = EventJournal(heard, heard)
     for declared_by in (BOTH, {A: (REF,)}, BOTH):
-        journal.looked(declared(SERVED, declared_by))
+        told(journal, declared(SERVED, declared_by))
     assert [event.regarding for event in heard.events] == [OTHER, OTHER]
 
 
 def test_a_secret_that_cannot_be_read_for_a_while_tells_nothing_anew(heard: Heard) -> None:
     """Unknown is not gone."""
     journal = EventJournal(heard, heard)
-    journal.looked(declared(SERVED, BOTH))
-    journal.looked(look())
-    journal.looked(declared(SERVED, BOTH))
+    told(journal, declared(SERVED, BOTH))
+    told(journal, look())
+    told(journal, declared(SERVED, BOTH))
     assert len(heard.events) == 1
 
 
@@ -247,5 +253,5 @@ def test_with_the_next_certificate_all_are_told_of_it_alone(heard: Heard) -> Non
     """Then the Secret says that it was made for the object too."""
     journal = EventJournal(heard, heard)
     everybody = replace(SERVED.marks, declared_by=(OTHER, REF))
-    journal.looked(declared(Stored(SERVED.leaf, everybody), BOTH))
+    told(journal, declared(Stored(SERVED.leaf, everybody), BOTH))
     assert heard.events == []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from random import Random
@@ -95,11 +95,12 @@ class RecordingJournal:
     tended_accounts: list[AccountEvent] = field(default_factory=list)
     failed_parts: list[tuple[str, BaseException]] = field(default_factory=list)
 
-    def looked(self, look: Look) -> None:
+    def looked(self, look: Look) -> Iterator[None]:
         """See Journal.looked."""
         self.looks += 1
         self.last_plan = look.plan
         self.current_defects = look.defects
+        yield from ()
 
     def issued(self, spec: CertificateSpec, issue: Issue, issued: Issued) -> None:
         """See Journal.issued."""
