@@ -103,8 +103,7 @@ class Watch:
         for name in sorted(new):
             self._asked[secret, name] = self.available
             wish.wanted[name] = self.available + self._patience(name)
-        if any(map(self._is_crowded, new)):
-            self._let_crowd_wait()
+        self._let_wait()
         self.world.apply(ingress(secret, *sorted(names), secret=secret, profile=profile))
 
     def withdraw(self, secret: str) -> None:
@@ -292,24 +291,26 @@ class Watch:
 
     def _patience(self, name: str) -> float:
         """How long a new name may wait while it can be had: an hour, and what the limits take."""
+        return self._patiences()[self._is_crowded(name)]
+
+    def _patiences(self) -> dict[bool, float]:
+        """The same for names of the crowded domain, and for others."""
         limits = self.world.ca.options.limits
         if limits is None:
-            return HOUR
-        waiting = {name, *(n for wish in self.wishes.values() for n in wish.wanted)}
-        seconds = HOUR + len(waiting) * _interval(limits.orders_per_account)
-        if self._is_crowded(name):
-            crowd = [
-                wish for wish in self.wishes.values() if any(map(self._is_crowded, wish.wanted))
-            ]
-            seconds += (len(crowd) + 1) * _interval(limits.certificates_per_domain)
-        return seconds
+            return {False: HOUR, True: HOUR}
+        waiting = 1 + sum(len(wish.wanted) for wish in self.wishes.values())
+        alone = HOUR + waiting * _interval(limits.orders_per_account)
+        crowd = [w for w in self.wishes.values() if any(map(self._is_crowded, w.wanted))]
+        crowded = alone + (len(crowd) + 1) * _interval(limits.certificates_per_domain)
+        return {False: alone, True: crowded}
 
-    def _let_crowd_wait(self) -> None:
-        """Nobody has promised who of a domain goes first."""
+    def _let_wait(self) -> None:
+        """Nobody has promised who goes first: who waits may wait as long as a newcomer."""
+        patiences = self._patiences()
         for wish in self.wishes.values():
-            for name in filter(self._is_crowded, wish.wanted):
-                asked = self._asked[wish.secret, name]
-                wish.wanted[name] = max(wish.wanted[name], asked + self._patience(name))
+            for name, until in wish.wanted.items():
+                patience = patiences[self._is_crowded(name)]
+                wish.wanted[name] = max(until, self._asked[wish.secret, name] + patience)
 
     def _is_crowded(self, name: str) -> bool:
         return bool(self._crowded) and name.endswith(f".{self._crowded}")

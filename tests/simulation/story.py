@@ -42,8 +42,10 @@ LIMITS = RateLimits(
 """Let's Encrypt's rules with numbers that thirty certificates reach."""
 
 
-def known(limits: RateLimits) -> Limits:
+def known(limits: RateLimits | None) -> Limits:
     """The limits as an issuer's settings say them."""
+    if limits is None:
+        return Limits()
     return Limits(
         orders=_known(limits.orders_per_account),
         certificates_per_domain=_known(limits.certificates_per_domain),
