@@ -182,15 +182,18 @@ class Watch:
 
     def look(self) -> None:
         """Judge what there is now."""
-        now, at = self.world.clock.monotonic(), self.world.now
-        process = self.world.process
+        self._pass_time()
+        for wish in self.wishes.values():
+            self._judge(wish, self.world.now)
+        backlog = sum(len(w.declared - w.served - self.world.nowhere) for w in self.wishes.values())
+        self.largest_backlog = max(self.largest_backlog, backlog)
+
+    def _pass_time(self) -> None:
+        """Time since the last look counts if the program lived and the CA answered."""
+        now, process = self.world.clock.monotonic(), self.world.process
         if process and not process.wire.dead and not self.is_disturbed:
             self.available += now - self._sampled
         self._sampled = now
-        for wish in self.wishes.values():
-            self._judge(wish, at)
-        backlog = sum(len(w.declared - w.served - self.world.nowhere) for w in self.wishes.values())
-        self.largest_backlog = max(self.largest_backlog, backlog)
 
     def holds(self) -> None:
         """Raise AssertionError where something was not as it must be, or is not now."""
@@ -242,12 +245,13 @@ class Watch:
         if name == LEDGER_NAME:
             self._judge_ledger(len(manifest["data"][LEDGER_KEY].encode()))
         elif manifest["kind"] == "Secret" and name in self.wishes:
-            self.look()
+            self._pass_time()
             wish = self.wishes[name]
+            self._judge(wish, self.world.now)
             wish.held = self._certificate(manifest)
             if wish.held:
                 self._judge_waste(wish, wish.held)
-            self.look()
+            self._judge(wish, self.world.now)
 
     def _judge_ledger(self, size: int) -> None:
         names = sum(len(wish.declared) for wish in self.wishes.values())
